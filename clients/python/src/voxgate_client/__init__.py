@@ -1,0 +1,1 @@
+"""Client of the voxgate transcription gateway."""

@@ -1,0 +1,1 @@
+"""Rooms of the voxgate server; app.py puts them together."""

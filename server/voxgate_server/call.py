@@ -1,0 +1,45 @@
+"""What travels with a call through all rooms."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from voxgate.transcription.v1.audio_pb2 import AudioHeader
+from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
+
+from voxgate_server.audio.spool import Spool
+
+__all__ = ["Call", "Caller", "new_request_id"]
+
+
+def new_request_id() -> str:
+    """An id for a call: `req_` and 96 random bits in hex."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. An anonymous caller exists only where no key is configured (loopback)."""
+
+    key_id: str = "anonymous"
+    """Fingerprint of the key, never the key."""
+    is_admin: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """One transcription, from the first message to the last."""
+
+    request_id: str
+    caller: Caller
+    config: TranscriptionConfig
+    audio: AudioHeader
+    spool: Spool
+    deadline: float
+    """When the call has to be answered, on the clock of `time.monotonic()`, in seconds."""
+    streamed: bool = False
+    """The answer goes out as events."""
+    started: float = field(default_factory=time.monotonic)
+    attempts: list[ProviderAttempt] = field(default_factory=list)
+    """What was tried so far, in order."""

@@ -1,0 +1,79 @@
+"""What every provider adapter offers, and what it is given.
+
+An adapter belongs to one deployment: it is built from the deployment's parameters, holds the connections to that
+place and nobody else's, and translates between the API's own messages and the provider's. It yields events and
+never a parallel result type: `delta*`, `segment*`, then exactly one `done`.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from voxgate.transcription.v1.audio_pb2 import AudioHeader
+from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
+from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt, RawPayload
+from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
+
+from voxgate_server.audio.spool import Spool
+
+__all__ = ["Attempt", "Provider"]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one provider.
+
+    The adapter reads the audio through `spool.cursor()`, always from byte 0 and possibly while the caller still
+    sends. It must not complete the body it sends before the cursor has ended by itself: the cursor raises when the
+    upload broke off or did not verify, and the provider then has to see a cut body, never a short one.
+    """
+
+    request_id: str
+    config: TranscriptionConfig
+    """What the caller wants. Read-only."""
+    audio: AudioHeader
+    """What the caller said about the audio: hints, not facts. Read-only."""
+    spool: Spool
+    deadline: float
+    """When the attempt has to be over, on the clock of `time.monotonic()`, in seconds."""
+    report: ProviderAttempt = field(default_factory=ProviderAttempt)
+    """What becomes of it; the adapter fills in `http_status`, the gateway the rest."""
+    dropped_params: list[str] = field(default_factory=list)
+    """REST names of options the adapter left out, where the operator chose leniency."""
+    raw_request: RawPayload | None = None
+    """What was sent, without the audio; filled in when `config.debug.include_raw_request` is set."""
+    raw_response: RawPayload | None = None
+    """What was answered; filled in when `config.debug.include_raw_response` is set."""
+    response_headers: dict[str, str] = field(default_factory=dict)
+    """Headers of the answer that may be passed on (an allow-list of the adapter's)."""
+
+
+class Provider(Protocol):
+    """An adapter for one deployment."""
+
+    @property
+    def name(self) -> str:
+        """The provider, as it stands before the slash of `provider/model`."""
+
+    @property
+    def model(self) -> str:
+        """The model, by the provider's name."""
+
+    @property
+    def capabilities(self) -> ModelCapabilities:
+        """What the model can do behind this gateway. The router refuses or re-routes by it before a byte leaves."""
+
+    def transcribe(self, attempt: Attempt) -> AsyncIterator[TranscriptionEvent]:
+        """Runs one attempt: `delta*`, `segment*`, then exactly one `done`.
+
+        Closing the iterator early (`aclose`, cancellation) ends the provider's work at once.
+
+        Raises:
+            ProviderError: The provider did not answer well; the class says in what way.
+            CallerError: The audio or an option is refused before anything was sent.
+            VoxgateError: Whatever the spool's cursor raises, unchanged.
+        """
+
+    async def aclose(self) -> None:
+        """Gives up connections and processes. The adapter is not used afterwards."""
