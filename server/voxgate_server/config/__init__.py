@@ -1,0 +1,1 @@
+"""The configuration: LiteLLM's YAML and one key of our own."""

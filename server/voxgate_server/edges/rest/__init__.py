@@ -1,0 +1,1 @@
+"""The REST shim: OpenAI's paths, forms and answers."""
