@@ -9,6 +9,7 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.spool import Spool
+from voxgate_server.routing.router import Target
 
 __all__ = ["Call", "Caller", "new_request_id"]
 
@@ -35,6 +36,8 @@ class Call:
     caller: Caller
     config: TranscriptionConfig
     audio: AudioHeader
+    targets: list[Target]
+    """Where to try, in order; planned from `config`."""
     spool: Spool
     deadline: float
     """When the call has to be answered, on the clock of `time.monotonic()`, in seconds."""

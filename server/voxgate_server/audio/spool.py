@@ -291,7 +291,7 @@ class Spool:
     async def _from_file(self, offset: int) -> bytes:
         # What is not in memory has been flushed: blocks leave the window in order and only after that.
         file = self._file
-        assert file is not None  # noqa: S101
+        assert file is not None
         count = min(_READ, self._flushed - offset)
         return await asyncio.get_running_loop().run_in_executor(self._store.executor, file.read, offset, count)
 
