@@ -20,9 +20,17 @@ from voxgate.transcription.v1.extra_fields_pb2 import (
 from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
+from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.call import Call, Caller
-from voxgate_server.errors import DeadlineExceeded, Overloaded, ProviderGarbled, ProviderTimeout, VoxgateError
+from voxgate_server.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    ProviderGarbled,
+    ProviderTimeout,
+    UnsupportedAudio,
+    VoxgateError,
+)
 from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.router import Router, Target
 from voxgate_server.telemetry import get_logger
@@ -32,6 +40,8 @@ from voxgate_server.validation import validate
 __all__ = ["Gateway", "GatewayLimits"]
 
 _log = get_logger("gateway")
+
+_FEW_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +181,7 @@ class Gateway:
             VoxgateError: No target could answer; the first target's error, with all attempts.
         """
         first_error: VoxgateError | None = None
+        await self._check_audio(call)
         for target in call.targets:
             sequence = 0
             try:
@@ -191,6 +202,22 @@ class Gateway:
         assert first_error is not None
         first_error.attempts = list(call.attempts)
         raise first_error
+
+    async def _check_audio(self, call: Call) -> None:
+        """Refuses what is not audio before anybody is bothered with it."""
+        if call.audio.HasField("raw_format"):
+            return
+        # A dozen bytes tell nearly always; more are waited for only when they do not.
+        for size in (_FEW_BYTES, HEAD_BYTES):
+            head = await call.spool.head(size)
+            if sniff(head):
+                return
+        detected = describe(head)
+        raise UnsupportedAudio(
+            f"The file is not audio: it seems to be {detected}. Send wav, flac, mp3, m4a, ogg or webm.",
+            param="file",
+            metadata={"detected": detected},
+        )
 
     async def _attempt(self, call: Call, target: Target) -> AsyncGenerator[TranscriptionEvent, None]:
         provider = target.deployment.provider

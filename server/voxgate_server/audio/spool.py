@@ -238,10 +238,10 @@ class Spool:
         head = bytearray()
         if size > 0:
             async for chunk in self.cursor():
-                head += chunk
+                head += chunk[: size - len(head)]
                 if len(head) >= size:
                     break
-        return bytes(head[:size])
+        return bytes(head)
 
     def close(self) -> None:
         """Forgets everything. Cursors still open raise."""
