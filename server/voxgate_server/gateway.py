@@ -87,7 +87,6 @@ class Gateway:
         *,
         request_id: str,
         caller: Caller,
-        config: TranscriptionConfig,
         audio: AudioHeader,
         seconds_left: float | None = None,
         streamed: bool = False,
@@ -97,17 +96,14 @@ class Gateway:
         Args:
             request_id: The call's id.
             caller: Who asks.
-            config: The options.
             audio: What is known about the audio.
             seconds_left: Until the caller's own deadline; None when it has none.
             streamed: The answer goes out as events.
 
         Raises:
-            CallerError: The options are wrong, the model unknown, the announced audio too large.
+            AudioTooLarge: The announced size is above the limit.
             Overloaded: Too many calls are in progress.
         """
-        validate(config, audio)
-        targets = self.router.plan(config)
         if self._calls >= self.limits.max_concurrent_calls:
             raise Overloaded(
                 f"{self._calls} calls are in progress, which is this server's limit. Try again shortly.",
@@ -123,16 +119,14 @@ class Gateway:
         return Call(
             request_id=request_id,
             caller=caller,
-            config=config,
             audio=audio,
-            targets=targets,
             spool=spool,
             deadline=time.monotonic() + (limit if seconds_left is None else min(seconds_left, limit)),
             streamed=streamed,
         )
 
-    def revise(self, call: Call, config: TranscriptionConfig) -> None:
-        """Gives a call other options, before it is answered.
+    def plan(self, call: Call, config: TranscriptionConfig) -> None:
+        """Gives a call its options, or other ones, and decides where it goes. Nothing is sent yet.
 
         Raises:
             CallerError: The options are wrong, or the model is unknown.

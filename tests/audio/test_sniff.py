@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 
 from tests.recordings import convert, recording
-from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 
 SPEECH = recording("agent-incorrect.wav").data
 

@@ -29,9 +29,7 @@ class Router:
 
     table: DeploymentTable
     fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Groups to try after a group has failed."""
-    default_fallbacks: Sequence[str] = ()
-    """Groups to try after a group that has no entry of its own in `fallbacks`."""
+    """Groups to try after a group has failed; `*` stands for the groups that have no entry of their own."""
 
     def plan(self, config: TranscriptionConfig) -> list[Target]:
         """The targets of a call, in the order in which they are tried; at least one.
@@ -61,7 +59,8 @@ class Router:
         if config.routing.fallbacks:
             return config.routing.fallbacks
         group = self.table.name(config.model)
-        return [RouteTarget(model=name) for name in self.fallbacks.get(group, self.default_fallbacks) if name != group]
+        names = self.fallbacks.get(group, self.fallbacks.get("*", ()))
+        return [RouteTarget(model=name) for name in names if name != group]
 
     def _group_targets(
         self, model: str, param: str, config: TranscriptionConfig, timeout: float | None

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from voxgate.transcription.v1.audio_pb2 import AudioChunk, AudioHeader, AudioTrailer
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.transcription_service_pb2 import TranscribeUploadRequest, UploadStart
-
 from voxgate_server.edges.grpc.upload import UploadBytes, UploadFinished, UploadSession, UploadStarted
 from voxgate_server.errors import InvalidRequest, MessageOutOfOrder, UploadIncomplete, VoxgateError
 

@@ -3,19 +3,18 @@
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from grpc import aio
 
-from voxgate_server.call import Caller, new_request_id
+from voxgate_server.call import Caller, RequestContext, new_request_id
 from voxgate_server.edges.grpc.status import abort
 from voxgate_server.edges.identity import Identity
 from voxgate_server.errors import InternalError, VoxgateError
 from voxgate_server.telemetry import get_logger
 
-__all__ = ["Fence", "Rpc", "current_rpc"]
+__all__ = ["Fence", "current_rpc"]
 
 _log = get_logger("grpc")
 
@@ -23,18 +22,10 @@ _PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Methods that answer without a key: whether the server lives, and what its public API is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rpc:
-    """What is known about a call before its first message."""
-
-    request_id: str
-    caller: Caller
+_current: ContextVar[RequestContext] = ContextVar("rpc")
 
 
-_current: ContextVar[Rpc] = ContextVar("rpc")
-
-
-def current_rpc() -> Rpc:
+def current_rpc() -> RequestContext:
     """The call that is being handled."""
     return _current.get()
 
@@ -90,10 +81,10 @@ class Fence(aio.ServerInterceptor):
     async def _enter(self, context: aio.ServicerContext[Any, Any], public: bool) -> None:
         # The id is set first: an error of the key check needs it as well.
         request_id = new_request_id()
-        _current.set(Rpc(request_id, Caller()))
+        _current.set(RequestContext(request_id, Caller()))
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         if not public:
-            _current.set(Rpc(request_id, self._identity.caller(headers)))
+            _current.set(RequestContext(request_id, self._identity.caller(headers)))
         context.set_trailing_metadata((("x-voxgate-request-id", request_id),))
 
 

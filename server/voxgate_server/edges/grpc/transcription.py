@@ -78,13 +78,13 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         call = self._gateway.open(
             request_id=rpc.request_id,
             caller=rpc.caller,
-            config=config,
             audio=audio,
             seconds_left=None if remaining is None else max(remaining - _DEADLINE_MARGIN, 0),
             streamed=streamed,
         )
         failure: BaseException | None = None
         try:
+            self._gateway.plan(call, config)
             yield call
         except BaseException as error:
             failure = error
