@@ -1,0 +1,1 @@
+"""Transcripts: words to segments to cues, and the formats made of them."""

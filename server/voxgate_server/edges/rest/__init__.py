@@ -1,0 +1,1 @@
+"""OpenAI-compatible REST: a rendering of the API's messages."""
