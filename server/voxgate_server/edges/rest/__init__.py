@@ -1,1 +1,1 @@
-"""The REST shim: OpenAI's paths, forms and answers."""
+"""OpenAI-compatible REST: a rendering of the API's messages."""

@@ -443,7 +443,7 @@ class RenderedTranscript(message.Message):
     MEDIA_TYPE_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
     media_type: builtins.str
-    """`text/plain; charset=utf-8`, `application/x-subrip` or `text/vtt; charset=utf-8`."""
+    """`text/plain; charset=utf-8`, `application/x-subrip; charset=utf-8` or `text/vtt; charset=utf-8`."""
     body: builtins.str
     """The document."""
     def __init__(
