@@ -61,11 +61,12 @@ class Figure:
         try:
             values = self.rounds(results)
         except ValueError as error:
-            return self.label, "", "", "", goal, f"FAILED: {error}"
+            return self.label, "", "", "", goal, f"FAILED: {' '.join(str(error).split())[:200]}"
         value = self.pick(values)
         direct = ""
         if self.over_direct:
-            direct = f"{statistics.median(_number(run, self.metric) for run in results[self.scenario][DIRECT]):.2f}"
+            middle = statistics.median(_number(run, self.metric) for run in results[self.scenario][DIRECT])
+            direct = f"{middle:.2f} {self.metric.rpartition('_')[2]}"
         verdict = ""
         if self.goal is not None:
             verdict = "reached" if (value >= self.goal if self.at_least else value <= self.goal) else "MISSED"
@@ -135,10 +136,14 @@ def table(results: Results) -> str:
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:5], widths[1:], strict=True)), row[5]])
         for row in rows
     ]
-    lines.insert(1, "-" * max(map(len, lines[:1])))
-    runs = [run for per_target in results.values() for of_target in per_target.values() for run in of_target]
-    noise = max((_number(run, "foreign_busy") for run in runs if "foreign_busy" in run), default=0.0)
-    lines.append(
-        f"\nOther processes of this machine used up to {noise:.2f} CPUs; above 0.2 the times are not to be trusted."
-    )
-    return "\n".join(lines)
+    lines.insert(1, "-" * len(lines[0]))
+    name, share = max(((name, _foreign(runs)) for name, runs in results.items()), key=lambda pair: pair[1])
+    noise = f"Other processes of this machine used up to {share:.2f} CPUs (during {name})"
+    return "\n".join([*lines, "", f"{noise}; above 0.2 the times are not to be trusted."])
+
+
+def _foreign(runs: Mapping[str, Sequence[Run]]) -> float:
+    """How many CPUs the machine's other processes used during a scenario."""
+    measured = [run for of_target in runs.values() for run in of_target if "span_s" in run]
+    seconds = sum(_number(run, "span_s") for run in measured)
+    return sum(_number(run, "foreign_s") for run in measured) / seconds if seconds else 0.0
