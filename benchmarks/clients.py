@@ -106,8 +106,10 @@ class RestClient:
     async def close(self) -> None:
         """Ends the connection; the next call opens another."""
         if self._streams:
-            self._streams[1].close()
-        self._streams = None
+            writer, self._streams = self._streams[1], None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 def _form(model: str, rid: str) -> tuple[bytes, bytes]:

@@ -26,7 +26,7 @@ from typing import Final, cast
 import httptools
 import uvloop
 
-__all__ = ["MODELS", "THROTTLED_BYTES_PER_SECOND", "UPSTREAM_KEY", "Form", "Provider", "serve"]
+__all__ = ["MODELS", "THROTTLED_BYTES_PER_SECOND", "UPSTREAM_KEY", "Form", "Provider"]
 
 UPSTREAM_KEY: Final = "sk-upstream"
 MODELS: Final = ("instant", "throttled", "think-1000", "think-3000")
@@ -36,7 +36,7 @@ THROTTLED_BYTES_PER_SECOND: Final = 4_000_000
 _MEMORY: Final = memoryview(bytearray(256 * 1024))
 _THROTTLED_READ_BYTES: Final = 8 * 1024
 _FIELD_LIMIT: Final = 64 * 1024
-_PART_NAME: Final = re.compile(rb'content-disposition:[ \t]*form-data;.*?[ \t;]name="([^"]*)"', re.IGNORECASE)
+_PART_NAME: Final = re.compile(rb'content-disposition:[ \t]*form-data;.*?[ \t;]name="([^"]+)"', re.IGNORECASE)
 _REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
 
 
@@ -262,19 +262,13 @@ def _require(condition: bool, fault: str) -> None:
         raise ValueError(fault)
 
 
-async def serve(port: int = 0) -> asyncio.Server:
-    """Serves the provider on 127.0.0.1; port 0 means any free one."""
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(Provider, "127.0.0.1", port, backlog=4096)
-
-
 async def _main() -> None:
     """Serves until SIGTERM or until standard input ends, which it does when the starter is gone."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     loop.add_reader(sys.stdin, stop.set)
-    server = await serve()
+    server = await loop.create_server(Provider, "127.0.0.1", 0, backlog=4096)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await stop.wait()
     server.close()
