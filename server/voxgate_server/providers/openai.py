@@ -6,7 +6,7 @@ what the caller wants: text, srt and vtt are rendered by the gateway, for all pr
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 
 import httpx
 import msgspec
@@ -143,7 +143,7 @@ class OpenAIProvider:
         """Closes the connections."""
         await self._transport.aclose()
 
-    async def transcribe(self, attempt: Attempt) -> AsyncIterator[TranscriptionEvent]:
+    async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
         """Runs one attempt and yields exactly one event, `done`.
 
         Raises:
@@ -305,13 +305,13 @@ async def _file_kind(attempt: Attempt) -> tuple[str, str]:
 
 
 async def _read(response: httpx.Response) -> bytes:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     return b"".join([chunk async for chunk in response.stream])
 
 
 async def _read_error(response: httpx.Response) -> bytes:
     # The status is what counts: a body that is slow, cut or endless must not take it away.
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     received = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_SECONDS):
@@ -330,7 +330,7 @@ def _raw_form(fields: list[tuple[str, str]], filename: str, media_type: str) -> 
         shown = f"{len(value)} characters" if name == "known_speaker_references[]" else value
         if name.endswith("[]"):
             values = form.setdefault(name, [])
-            assert isinstance(values, list)  # noqa: S101
+            assert isinstance(values, list)
             values.append(shown)
         else:
             form[name] = shown
