@@ -62,7 +62,7 @@ class TestTheDocumentsOfLitellm:
         loaded = load_config(FIXTURES / "litellm-fallbacks.yaml", {"OPENAI_API_KEY": "x"})
         assert loaded.config.fallbacks == {"whisper-primary": ("whisper-backup",)}
         assert any(
-            line.startswith("20:3: router_settings.num_retries: has no effect in this release")
+            line.startswith("19:3: router_settings.num_retries: has no effect in this release")
             for line in lines(loaded)
         )
 
@@ -221,7 +221,7 @@ class TestValues:
             """
         )
         assert [bool(entry.problems) for entry in loaded.config.model_list] == [True, True, False]
-        assert "3:46: model_list.0.litellm_params.model: does not say" in "\n".join(lines(loaded))
+        assert "3:45: model_list.0.litellm_params.model: does not say" in "\n".join(lines(loaded))
 
 
 class TestSplitModel:
@@ -387,8 +387,8 @@ class TestWarnings:
                 " (the first of 2 places)"
             ),
             (
-                "3:47: model_list.0.litellm_params.api_bse: is not known: passed to the adapter of the provider as it is;"
-                ' did you mean "api_base"?'
+                "3:47: model_list.0.litellm_params.api_bse: is not known: without effect unless the provider's"
+                ' adapter knows it; did you mean "api_base"?'
             ),
             '4:5: model_list.0.model_inf: is not known: did you mean "model_info"?',
             '7:1: router_setings: is not known: did you mean "router_settings"?',
@@ -417,7 +417,7 @@ class TestWarnings:
               - {model_name: whisper, litellm_params: {model: openai/x}}
               - {model_name: groq/*, litellm_params: {model: groq/*}}
             router_settings:
-              fallbacks: [{whisper: [groq/large, whispr]}, {"*": [whisper]}]
+              fallbacks: [{whisper: [groq/large, whispr, whisper-large-v3-turbo]}, {"*": [whisper]}]
               model_group_alias: {a: whisperr}
             """
         )
@@ -426,6 +426,7 @@ class TestWarnings:
                 '5:38: router_settings.fallbacks.0.whisper.1: no entry of model_list is called "whispr";'
                 ' did you mean "whisper"?'
             ),
+            '5:46: router_settings.fallbacks.0.whisper.2: no entry of model_list is called "whisper-large-v3-turbo"',
             (
                 '6:26: router_settings.model_group_alias.a: no entry of model_list is called "whisperr";'
                 ' did you mean "whisper"?'

@@ -43,7 +43,7 @@ class TestPlaces:
             "gw.yaml:7:5: model_list.1.model_name: is required. ",
             "gw.yaml:9:17: model_list.1.litellm_params.api_base: must be a URL such as https://host/v1 ",
             "gw.yaml:10:20: model_list.1.litellm_params.api_version: must be text; put it in quotes (found 2024.5). ",
-            "gw.yaml:11:5: model_list.2: must be a map (lines of the form `key: value`) (found 7). ",
+            "gw.yaml:11:5: model_list.2: must be a map (lines of the form `key: value`) (found a single value). ",
             "gw.yaml:13:14: router_settings.fallbacks: must be a list (lines that begin with `- `) (found a map). ",
             "gw.yaml:14:12: router_settings.timeout: must be a number (found true). ",
             "gw.yaml:16:15: general_settings.master_key: must be text (found a list). ",
@@ -113,8 +113,8 @@ class TestPlaces:
             "gw.yaml:3:23: credential_list.1.credential_name: a second credential of this name",
             "gw.yaml:4:5: credential_list.2.credential_name: is required, as text",
             (
-                "gw.yaml:6:80: model_list.0.litellm_params.litellm_credential_name: no entry of credential_list has this"
-                ' name; did you mean "europe"?'
+                "gw.yaml:6:80: model_list.0.litellm_params.litellm_credential_name: no entry of credential_list"
+                ' has this name; did you mean "europe"?'
             ),
         ]
 
@@ -142,7 +142,7 @@ class TestPlaces:
     )
     def test_addresses(self, refusals, url: str) -> None:
         (line,) = refusals(f'model_list: [{{model_name: a, litellm_params: {{model: openai/x, api_base: "{url}"}}}}]')
-        assert line.startswith("gw.yaml:1:75: model_list.0.litellm_params.api_base: must")
+        assert line.startswith("gw.yaml:1:74: model_list.0.litellm_params.api_base: must")
 
 
 class TestCircles:
@@ -160,7 +160,7 @@ class TestCircles:
             """
         ) == [
             'gw.yaml:7:11: fallbacks: a group would be its own fallback: "a" → "b" → "c" → "a"',
-            'gw.yaml:8:13: fallbacks: a group would be its own fallback: "e" → "e"',
+            'gw.yaml:8:11: fallbacks: a group would be its own fallback: "e" → "e"',
         ]
 
     def test_aliases(self, refusals) -> None:
@@ -237,9 +237,9 @@ class TestFiles:
             (b"a: 1\nb\n", "2:1: a key without its colon; write `key: value`"),
             (b"a: 'b\n", "1:4: a quotation mark is opened here and never closed"),
             (b"a: @b\n", "1:4: a value cannot begin with '@'; quote it"),
-            (b"a: *b\n", "1:4: an alias (`*\xe2\x80\xa6`) without its anchor".decode()),
+            (b"a: *b\n", "1:4: an alias (`*…`) without its anchor"),
             (b"a: &a [*a]\n", "1:8: the alias stands inside its own anchor"),
-            (b"a: !!python/object:os.system x\n", "1:4: a YAML tag (`!\xe2\x80\xa6`) has no meaning here".decode()),
+            (b"a: !!python/object:os.system x\n", "1:4: a YAML tag (`!…`) has no meaning here"),
             (b"? [a]\n: 1\n", "1:3: a key has to be text, not a map or a list"),
             (b"a: 1\n---\nb: 1\n", "2:1: a second document begins here"),
             (b"a: {<<: 1}\n", "1:9: `<<` takes a map"),

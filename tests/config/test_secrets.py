@@ -25,7 +25,8 @@ def test_a_configuration_that_loads(write) -> None:
               extra_headers: {{Authorization: Bearer {CANARY}}}
               vendor_secret: {CANARY}
           - {{model_name: b, litellm_params: {{model: openai/x, litellm_credential_name: c}}}}
-          - {{model_name: d, litellm_params: {{model: openai/x, api_key: os.environ/OPENAI_API_KEY, timeout: os.environ/NO}}}}
+          - model_name: d
+            litellm_params: {{model: openai/x, api_key: os.environ/OPENAI_API_KEY, timeout: os.environ/NO}}
         router_settings:
           redis_password: {CANARY}
           model_group_alias: {{x: {CANARY}}}

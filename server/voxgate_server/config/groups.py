@@ -1,6 +1,7 @@
 """Aliases and fallbacks as a graph: circles are errors, names that lead nowhere are warnings."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from voxgate_server.config.explain import shown
 from voxgate_server.config.models import fallback_rules
@@ -35,7 +36,7 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
     def check(name: str, node: Node, path: tuple[str | int, ...]) -> None:
         if name in groups or name in aliases or name == "*" or name.startswith(wildcards):
             return
-        found = shown(node, path) if node.text == name else quoted(name)
+        found = quoted(name) if node.value != name else shown(node, path, is_name=True)
         what = f"{dotted(path)}: no entry of model_list is called {found}{hints.hint(name, groups)}"
         warnings.append(Problem(node.place, what))
 
@@ -53,7 +54,8 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
         check(target, node, path)
         # `*` stands for every group without fallbacks of its own, among them the one it names.
         if group != "*":
-            check(group, find(root, path[:-1])[0], path[:-1])
+            source_node = find(root, path[:-1])[0]
+            check(group, replace(source_node, place=source_node.key or source_node.place), path[:-1])
             source, destination = (_meant(name, means) if not circles else name for name in (group, target))
             fallbacks.setdefault(source, {}).setdefault(destination, node.place)
     for circle, place in _circles(fallbacks):
