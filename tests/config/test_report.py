@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from voxgate_server.config import ConfigError, LoadedConfig, Standing, check, load_config
+from voxgate_server.config import ConfigError, Standing, check, load_config
 from voxgate_server.config.keys import siblings, standing
 from voxgate_server.config.settings import VoxgateSettings
 
@@ -43,7 +43,17 @@ rules = (
 )
 parameters = st.dictionaries(
     st.sampled_from(
-        "model api_key api_base timeout tags extra_headers litellm_credential_name vertex_credentials x".split()
+        [
+            "model",
+            "api_key",
+            "api_base",
+            "timeout",
+            "tags",
+            "extra_headers",
+            "litellm_credential_name",
+            "vertex_credentials",
+            "x",
+        ]
     ),
     some,
 )
@@ -106,7 +116,11 @@ class TestComplete:
     @given(data=st.dictionaries(names, values, min_size=1, max_size=5), flow=st.booleans())
     def test_every_key_and_every_leaf_once(self, tmp_path: Path, data: dict[str, object], flow: bool) -> None:
         path = tmp_path / "gw.yaml"
-        path.write_text(yaml.safe_dump(data, default_flow_style=flow, allow_unicode=T        named = [row for row in rows if _is_key(data, row.path)]
+        path.write_text(yaml.safe_dump(data, default_flow_style=flow, allow_unicode=True), "utf-8")
+        rows = check(path)
+        assert sum(row.leaf for row in rows) == leaves(data)
+        assert len({row.path for row in rows}) == len(rows)
+        named = [row for row in rows if _is_key(data, row.path)]
         assert len(named) == keys(data)
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=400)
@@ -116,16 +130,19 @@ class TestComplete:
         path.write_text(yaml.safe_dump(data, allow_unicode=True), "utf-8")
         lines = path.read_text("utf-8").count("\n") + 1
         try:
-            places = [warning.place for warning in load_config(path, {"SET": "1"}).warnings]
+            loaded = load_config(path, {"SET": "1"})
         except ConfigError as error:
             places = [problem.place for problem in error.problems]
             assert places
+        else:
+            places = [warning.place for warning in loaded.warnings]
+            # What loads is usable as it is: nothing that is derived from it fails.
+            names = {target for targets in loaded.config.fallbacks.values() for target in targets}
+            assert all(isinstance(name, str) for name in names | set(loaded.config.aliases.values()))
+            for entry in loaded.config.model_list:
+                assert entry.problems or entry.litellm_params.provider
+                assert loaded.config.attempt_seconds(entry) is None or loaded.config.attempt_seconds(entry) > 0
         assert all(1 <= place.line <= lines and place.column >= 1 for place in places)
-        # What loads is usable as it is: none of what is derived from it fails.
-        if not places:
-            loaded: LoadedConfig = load_config(path, {"SET": "1"})
-            assert loaded.config.fallbacks is not None
-            assert loaded.config.aliases is not None
 
     @pytest.mark.parametrize("name", ["litellm-openai.yaml", "litellm-openai-azure.yaml", "litellm-fallbacks.yaml"])
     def test_the_documents_of_litellm(self, name: str) -> None:
