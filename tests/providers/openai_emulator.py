@@ -22,9 +22,19 @@ from tests.providers import http_wire, openai_rules
 from tests.providers.openai_record import Form, Record, Refused
 
 __all__ = [
-    "FAULTS", "Behaviour", "OpenAIEmulator", "Record", "cut_answer", "failure", "hang", "ok", "raw", "reset_mid_answer",
+    "FAULTS",
+    "Behaviour",
+    "OpenAIEmulator",
+    "Record",
+    "cut_answer",
+    "failure",
+    "hang",
+    "ok",
+    "raw",
+    "reset_mid_answer",
     "reset_mid_body",
-]  # fmt: skip
+    "stall",
+]
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,9 @@ class Behaviour:
     """When it answers: after the whole body, at the first byte of the file, or before any of the body is read."""
     cut: int | None = None
     """Only so many bytes of the answer's body are sent; -1 means not even its head."""
-    then: Literal["keep", "close", "reset", "hang"] = "keep"
-    """What becomes of the connection. `close` and `reset` leave the rest of the request unread."""
+    then: Literal["keep", "close", "reset", "hang", "stall"] = "keep"
+    """What becomes of the connection. `close` and `reset` leave the rest of the request unread, `hang` reads on until
+    the peer gives up, `stall` reads nothing more. An early answer that would `keep` it hangs."""
 
 
 def ok(**kwargs: Any) -> Behaviour:
@@ -66,6 +77,11 @@ def failure(
 def hang(**kwargs: Any) -> Behaviour:
     """Reads everything and never answers."""
     return Behaviour(cut=-1, then="hang", **kwargs)
+
+
+def stall() -> Behaviour:
+    """Reads nothing of the body and never answers."""
+    return Behaviour(at="head", cut=-1, then="stall")
 
 
 def reset_mid_body() -> Behaviour:
@@ -93,6 +109,7 @@ FAULTS = {
     "500": failure(500, "The server had an error"),
     "503": failure(503, "Overloaded"),
     "hang": hang(),
+    "stall": stall(),
     "early-401": failure(
         401, "Incorrect API key provided.", code="invalid_api_key", at="first_file_byte", then="close"
     ),
@@ -220,7 +237,7 @@ class OpenAIEmulator:
                     behaviour = behaviour or self._by_name(record)
                     if behaviour.at == "first_file_byte":
                         return behaviour, True
-        record.complete = form is not None and form.closed
+        record.complete = form is not None and form.finish()
         record.body_ended.set()
         return behaviour or self._by_name(record), False
 
@@ -275,12 +292,15 @@ class OpenAIEmulator:
             http_wire.reset(writer)
         elif behaviour.then == "close":
             writer.close()
-        elif behaviour.then == "hang":
-            # Until the peer gives up.
+        elif behaviour.then == "stall":
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.Event().wait()
+        elif behaviour.then == "hang" or not record.body_ended.is_set():
             try:
                 while await reader.read(http_wire.READ):
                     pass
             except ConnectionError:
                 pass
             record.peer_closed.set()
+            return False
         return behaviour.then == "keep"

@@ -87,9 +87,13 @@ class Form:
         self._segment: Any = None
         self._text = bytearray()
 
-    @property
-    def closed(self) -> bool:
-        return bool(self._parser.closed)
+    def finish(self) -> bool:
+        """Whether the closing boundary has come."""
+        try:
+            self._parser.close()
+        except multipart.MultipartError:
+            return False
+        return True
 
     def feed(self, chunk: bytes) -> None:
         record = self._record
