@@ -150,7 +150,7 @@ class OpenAIProvider:
             UnsupportedParameter: The model cannot do what an option asks for; nothing was sent.
             UnsupportedAudio: The audio has no container; nothing was sent.
             AudioTooLarge: For this server.
-            DeadlineExceeded: The caller was still sending when the time was over.
+            DeadlineExceeded: The time was over before anything was sent, or while the caller was still sending.
             ProviderError: The server did not answer well; the class says in what way.
             VoxgateError: Whatever the spool's cursor raises, unchanged.
         """
@@ -163,10 +163,13 @@ class OpenAIProvider:
             who=str(self._upstream),
         )
         self._check_audio(attempt)
+        seconds_left = attempt.deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise DeadlineExceeded(f"The time for the call was over before {self._upstream} was asked.")
         body: MultipartBody | None = None
         event = TranscriptionEvent()
         try:
-            async with asyncio.timeout(attempt.deadline - time.monotonic()) as limit:
+            async with asyncio.timeout(seconds_left) as limit:
                 filename, media_type = await _file_kind(attempt)
                 body = MultipartBody(fields, spool=attempt.spool, filename=filename, media_type=media_type)
                 if attempt.config.debug.include_raw_request:
@@ -256,15 +259,17 @@ class OpenAIProvider:
 
     def _too_late(self, body: MultipartBody | None) -> VoxgateError:
         if body is None or body.waiting:
-            received = "before it was asked" if body is None else f"after {body.audio_bytes} bytes"
+            sent = 0 if body is None else body.audio_bytes
             return DeadlineExceeded(
-                f"The time for the call was over {received}: the caller was still sending the recording. "
-                "Send it faster, or allow the call more time."
+                f"The time for the call was over while the recording was still coming in; {sent} bytes of it had been "
+                "passed on. Send it faster, or allow the call more time."
             )
         if body.complete:
-            what = "had the whole recording and did not answer in the time that was left"
-        else:
+            what = "did not answer in the time that was left"
+        elif body.started:
             what = f"had taken {body.audio_bytes} bytes of the recording when the time was over"
+        else:
+            what = "could not be connected to in the time that was left"
         return ProviderTimeout(f"{self._upstream} {what}.", metadata={"provider": self._name})
 
 
