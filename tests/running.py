@@ -12,7 +12,6 @@ from voxgate.transcription.v1.transcription_service_pb2_grpc import (
     TranscriptionServiceAsyncStub,
     TranscriptionServiceStub,
 )
-
 from voxgate_server.app import App
 from voxgate_server.config import load_config
 

@@ -51,7 +51,8 @@ class App:
         deployments = _deployments(config, os.environ if environ is None else environ)
         created = Timestamp()
         created.GetCurrentTime()
-        table = DeploymentTable(deployments, aliases=config.aliases, created=created)
+        groups = [entry.model_name for entry in config.model_list]
+        table = DeploymentTable(deployments, groups=groups, aliases=config.aliases, created=created)
         self._spools = SpoolStore(
             directory=limits.spool_directory,
             window_bytes=limits.spool_window_bytes,

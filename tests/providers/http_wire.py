@@ -10,7 +10,7 @@ from dataclasses import dataclass
 READ = 64 * 1024
 
 
-class BrokenBody(Exception):  # noqa: N818
+class BrokenBody(Exception):
     """The connection ended before the body did."""
 
 

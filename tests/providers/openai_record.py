@@ -12,7 +12,7 @@ import multipart
 from tests.providers import http_wire
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """An answer that is not 200, in OpenAI's envelope."""
 
     def __init__(
