@@ -12,7 +12,7 @@ from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.config import GatewayConfig
 from voxgate_server.edges.grpc.server import GrpcServer
 from voxgate_server.edges.identity import Identity
-from voxgate_server.edges.listen import ListenError, is_loopback, join_host_port
+from voxgate_server.edges.listen import ListenError, check_host, join_host_port, port_taken
 from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
@@ -95,39 +95,35 @@ class App:
         Raises:
             ListenError: A listener cannot be opened.
         """
-        if self._identity.open_to_everybody and not is_loopback(host):
-            raise ListenError(
-                f"Refusing to listen on {host} without a key: everybody who can reach it could use your providers. "
-                "Set general_settings.master_key, or listen on 127.0.0.1."
-            )
+        check_host(host, has_key=not self._identity.open_to_everybody)
         tls = _tls_files(self._config)
+        try:
+            credentials, context = (grpc_credentials(tls), http_context(tls)) if tls else (None, None)
+        except ValueError as error:
+            raise ListenError(str(error)) from error
         self._grpc = GrpcServer(self.gateway, self._identity, share_port=share_ports)
         self._rest = RestServer(
             rest_app(self.gateway, self._identity, ready=lambda: self._ready), share_port=share_ports
         )
         try:
-            grpc_port = await self._grpc.start(join_host_port(host, grpc_port), grpc_credentials(tls) if tls else None)
+            grpc_port = await self._grpc.start(join_host_port(host, grpc_port), credentials)
         except RuntimeError as error:
-            raise _port_taken(host, grpc_port, "--grpc-port") from error
-        except ValueError as error:
-            raise ListenError(str(error)) from error
+            raise port_taken(host, grpc_port, "--grpc-port") from error
         try:
-            rest_port = await self._rest.start(host, rest_port, http_context(tls) if tls else None)
+            rest_port = await self._rest.start(host, rest_port, context)
         except OSError as error:
             await self._grpc.stop(0)
-            raise _port_taken(host, rest_port, "--rest-port", error) from error
+            raise port_taken(host, rest_port, "--rest-port", error) from error
         self._ready = True
         return Listening(host, grpc_port, rest_port)
 
     async def stop(self, *, grace: float) -> None:
-        """Closes the doors, lets calls in progress end, then gives everything up.
+        """Takes no new calls, lets those in progress end, then gives everything up.
 
         Args:
             grace: Seconds calls in progress have.
         """
         self._ready = False
-        if self._grpc is not None:
-            await self._grpc.announce_shutdown()
         doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
         await asyncio.gather(*doors)
         await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()))
@@ -163,11 +159,3 @@ def _tls_files(config: GatewayConfig) -> TlsFiles | None:
     if tls.certificate is None or tls.private_key is None:
         return None
     return TlsFiles(tls.certificate, tls.private_key, tls.client_ca)
-
-
-def _port_taken(host: str, port: int, option: str, error: OSError | None = None) -> ListenError:
-    why = f" ({os.strerror(error.errno)})" if error is not None and error.errno else ""
-    return ListenError(
-        f"Cannot listen on {join_host_port(host, port)}{why}. Is another server running there? "
-        f"Choose another port with {option}."
-    )

@@ -1,5 +1,6 @@
 """The way of a call, top to bottom: admit, plan, try, complete, close."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
@@ -24,6 +25,7 @@ from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.call import Call, Caller
 from voxgate_server.errors import (
+    Cancelled,
     DeadlineExceeded,
     Overloaded,
     ProviderGarbled,
@@ -268,6 +270,8 @@ class Gateway:
 def _outcome(error: BaseException | None) -> str:
     if error is None:
         return "ok"
+    if isinstance(error, asyncio.CancelledError):
+        return Cancelled.reason
     return error.reason if isinstance(error, VoxgateError) else type(error).__name__
 
 

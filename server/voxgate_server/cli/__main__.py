@@ -2,4 +2,4 @@
 
 from voxgate_server.cli.main import main
 
-main()
+main(prog_name="voxgate")

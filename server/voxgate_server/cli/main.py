@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from voxgate_server import __version__
+
 __all__ = ["main"]
 
 _COMMANDS = {
@@ -29,6 +31,6 @@ class _LazyGroup(click.Group):
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="voxgate", prog_name="voxgate")
+@click.version_option(__version__, prog_name="voxgate")
 def main() -> None:
     """One door in front of every speech-to-text provider, over gRPC and OpenAI's REST API."""

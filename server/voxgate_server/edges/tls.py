@@ -22,91 +22,121 @@ class TlsFiles:
     certificate: Path
     """The server's certificate, with the chain behind it."""
     private_key: Path
+    """Its key, not encrypted."""
     client_ca: Path | None = None
     """Who signs the certificates that clients have to show (mTLS); None means they need none."""
-
-    def stamp(self) -> _Stamp:
-        """Something that differs when the files do."""
-        paths = [self.certificate, self.private_key, *([self.client_ca] if self.client_ca else [])]
-        return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in (path.stat() for path in paths))
 
 
 def grpc_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """Credentials of a gRPC listener.
 
     Raises:
-        ValueError: The files do not fit together.
+        ValueError: The files cannot be read, or do not fit together.
     """
-    # OpenSSL checks what gRPC would only find out at the first handshake: that key and certificate belong together.
-    _load(files)
-    current = _GrpcCertificates(files)
+    newest = _Newest(files)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        # gRPC asks at every handshake; None means that nothing has changed.
+        return newest.loaded.configuration if newest.refresh() else None
+
     return grpc.dynamic_ssl_server_credentials(
-        current.configuration,
-        current.fetch,  # type: ignore[arg-type]  # the stubs do not know that None means unchanged
+        newest.loaded.configuration,
+        fetch,  # type: ignore[arg-type]  # the stubs do not know of None
         require_client_authentication=files.client_ca is not None,
     )
-
-
-class _GrpcCertificates:
-    """Answers gRPC's question, asked at every handshake, whether there are new certificates."""
-
-    def __init__(self, files: TlsFiles) -> None:
-        self._files = files
-        self._stamp = files.stamp()
-        self.configuration = self._read()
-
-    def fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """The new certificates, or None when nothing has changed."""
-        try:
-            stamp = self._files.stamp()
-            if stamp == self._stamp:
-                return None
-            _load(self._files)
-            self.configuration = self._read()
-            self._stamp = stamp
-        except (OSError, ValueError) as error:
-            _log.warning("new certificates are not usable, the old ones stay", error=str(error))
-            return None
-        return self.configuration
-
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        pair = (self._files.private_key.read_bytes(), self._files.certificate.read_bytes())
-        authority = self._files.client_ca.read_bytes() if self._files.client_ca else None
-        return grpc.ssl_server_certificate_configuration([pair], authority)
 
 
 def http_context(files: TlsFiles) -> ssl.SSLContext:
     """Context of an HTTP listener.
 
     Raises:
-        ValueError: The files do not fit together.
+        ValueError: The files cannot be read, or do not fit together.
     """
-    newest, stamp = _load(files), files.stamp()
+    newest = _Newest(files)
 
     def refresh(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         # OpenSSL calls this at every handshake, whether the client names a server or not.
-        nonlocal newest, stamp
-        try:
-            changed = files.stamp()
-            if changed != stamp:
-                newest, stamp = _load(files), changed
-        except (OSError, ValueError) as error:
-            _log.warning("new certificates are not usable, the old ones stay", error=str(error))
-        connection.context = newest
+        newest.refresh()
+        connection.context = newest.loaded.context
 
-    context = _load(files)
+    context = _load(files).context
     context.sni_callback = refresh
     return context
 
 
-def _load(files: TlsFiles) -> ssl.SSLContext:
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """Certificates as either listener wants them."""
+
+    stamp: _Stamp
+    context: ssl.SSLContext
+    configuration: grpc.ServerCertificateConfiguration
+
+
+class _Newest:
+    """The newest certificates that could be used."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._complaint = ""
+        self.loaded = _load(files)
+
+    def refresh(self) -> bool:
+        """Loads the files if they have changed and can be used. Says whether it did."""
+        try:
+            if _stamp(self._files) == self.loaded.stamp:
+                return False
+            self.loaded = _load(self._files)
+        except ValueError as error:
+            # Once is enough: this is asked at every handshake.
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                _log.warning("new certificates are not usable, the old ones stay", error=self._complaint)
+            return False
+        self._complaint = ""
+        _log.info("new certificates are in use")
+        return True
+
+
+def _load(files: TlsFiles) -> _Loaded:
+    stamp = _stamp(files)
+    certificate, key = _read(files.certificate), _read(files.private_key)
+    authority = _read(files.client_ca) if files.client_ca else None
+    names = " and ".join(path.name for path in _paths(files))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(files.certificate, files.private_key)
-        if files.client_ca is not None:
-            context.load_verify_locations(files.client_ca)
+        # With no password OpenSSL would ask for one on the terminal, and the server would stand still.
+        context.load_cert_chain(files.certificate, files.private_key, password="")
+        if authority is not None:
+            context.load_verify_locations(cadata=authority.decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
-    except ssl.SSLError as error:
-        raise ValueError(f"{files.certificate.name} and {files.private_key.name} cannot be used: {error}") from error
-    return context
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{names} cannot be used for TLS: {error}") from error
+    # What gRPC gets was read apart from what OpenSSL has checked.
+    if _stamp(files) != stamp:
+        raise ValueError(f"{names} are being written")
+    return _Loaded(stamp, context, grpc.ssl_server_certificate_configuration([(key, certificate)], authority))
+
+
+def _paths(files: TlsFiles) -> list[Path]:
+    return [files.certificate, files.private_key, *([files.client_ca] if files.client_ca else [])]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def _stamp(files: TlsFiles) -> _Stamp:
+    """Something that differs when the files do."""
+    stamps = []
+    for path in _paths(files):
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise ValueError(f"{path.name} cannot be read: {error.strerror}") from error
+        stamps.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(stamps)

@@ -3,6 +3,7 @@
 # The stubs know types as generic that are not so at run time.
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
@@ -38,6 +39,8 @@ class Fence(aio.ServerInterceptor):
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
+        self.calls: set[asyncio.Task[Any]] = set()
+        """The tasks of all calls in progress, from their first byte on; without health checks and reflection."""
 
     async def intercept_service(
         self,
@@ -49,6 +52,10 @@ class Fence(aio.ServerInterceptor):
         if handler is None:
             return None  # No such method: grpc answers UNIMPLEMENTED itself.
         public = handler_call_details.method.startswith(_PUBLIC)
+        task = asyncio.current_task()
+        if task is not None and not public:
+            self.calls.add(task)
+            task.add_done_callback(self.calls.discard)
         for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             behaviour = getattr(handler, kind)
             if behaviour is not None:

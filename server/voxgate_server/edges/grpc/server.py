@@ -1,6 +1,7 @@
 """The gRPC listener: services, limits, keepalive, TLS, health and reflection."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -23,6 +24,9 @@ __all__ = ["GrpcServer"]
 _MESSAGE_BYTES = 32 << 20
 """The largest message: a whole recording in Transcribe. Larger ones come in chunks."""
 
+_FAREWELL_SECONDS = 1.0
+"""What is given to whatever may not hold up the end of the server: the last word to health checks, tidying up."""
+
 _SERVICES = (
     transcription_service_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -40,8 +44,9 @@ class GrpcServer:
 
     def __init__(self, gateway: Gateway, identity: Identity, *, share_port: bool = False) -> None:
         calls = gateway.limits.max_concurrent_calls
+        self._fence = Fence(identity)
         self._server = aio.server(
-            interceptors=[Fence(identity)],
+            interceptors=[self._fence],
             # The gateway refuses with a reason before this bare limit is reached.
             maximum_concurrent_rpcs=2 * calls + 64,
             options=[
@@ -94,13 +99,21 @@ class GrpcServer:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         return port
 
-    async def announce_shutdown(self) -> None:
-        """Tells health checks that no new calls are welcome. Calls are still taken."""
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-
     async def stop(self, grace: float) -> None:
-        """Takes no new calls, and ends those still running after `grace` seconds."""
-        await self._server.stop(grace)
+        """Tells health checks, takes no new calls, and ends those still running after `grace` seconds."""
+        with contextlib.suppress(TimeoutError):
+            # A watcher that reads nothing would hold this up.
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        # Sends channels elsewhere at once, and waits for every stream. Those of health checks and of reflection may
+        # never end, so it is told to hurry as soon as the calls are over.
+        stopping = asyncio.ensure_future(self._server.stop(grace))
+        if calls := set(self._fence.calls):
+            await asyncio.wait(calls, timeout=grace)
+        await self._server.stop(min(grace, _FAREWELL_SECONDS))
+        await stopping
+        if calls := set(self._fence.calls):
+            await asyncio.wait(calls, timeout=_FAREWELL_SECONDS)
 
     async def _set_health(self, status: Any) -> None:
         await asyncio.gather(*(self._health.set(service, status) for service in ("", *_SERVICES)))

@@ -60,7 +60,7 @@ def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool])
         _route("GET", "/health/liveness", liveliness),
         _route("GET", "/health/readiness", readiness),
     ]
-    return Fence(Router(routes, default=unknown, redirect_slashes=False), identity)
+    return Fence(Router(routes, default=unknown, redirect_slashes=False), identity, ready=ready)
 
 
 class _Endpoint:

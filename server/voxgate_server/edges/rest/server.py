@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 
 import uvicorn
@@ -14,6 +16,8 @@ __all__ = ["RestServer"]
 _BACKLOG = 4096
 """Connections that may wait to be accepted: more than a burst of calls."""
 _KEEP_ALIVE_SECONDS = 75
+_FAREWELL_SECONDS = 1.0
+"""How long the answer of a request that was ended may take."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -53,7 +57,14 @@ class RestServer:
             OSError: The address is in use or not ours.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=self._share_port)
+        listener = socket.create_server(
+            (host, port),
+            family=family,
+            backlog=_BACKLOG,
+            reuse_port=self._share_port,
+            # As gRPC has it: the address of all interfaces is that of both families.
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
         config = uvicorn.Config(
             self._app,
             http="httptools",
@@ -80,9 +91,21 @@ class RestServer:
         return int(listener.getsockname()[1])
 
     async def stop(self, grace: float) -> None:
-        """Takes no new connections, and ends requests still running after `grace` seconds."""
+        """Ends requests still running after `grace` seconds, then takes no new connections.
+
+        Until then new requests are still heard, so that the application can refuse them with a reason.
+        """
         if self._server is None or self._task is None:
             return
-        self._server.config.timeout_graceful_shutdown = max(int(grace), 1)
+        until = time.monotonic() + grace
+        requests = self._server.server_state.tasks
+        if running := set(requests):
+            _, late = await asyncio.wait(running, timeout=grace)
+            for request in late:
+                request.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_FAREWELL_SECONDS)
+        # What is left are answers that are not yet taken, and connections without a request.
+        self._server.config.timeout_graceful_shutdown = math.ceil(max(until - time.monotonic(), _FAREWELL_SECONDS))
         self._server.should_exit = True
         await self._task
