@@ -53,6 +53,8 @@ class Behaviour:
     then: Literal["keep", "close", "reset", "hang", "stall"] = "keep"
     """What becomes of the connection. `close` and `reset` leave the rest of the request unread, `hang` reads on until
     the peer gives up, `stall` reads nothing more. An early answer that would `keep` it hangs."""
+    until: asyncio.Event | None = None
+    """It thinks until this is set."""
 
 
 def ok(**kwargs: Any) -> Behaviour:
@@ -272,6 +274,8 @@ class OpenAIEmulator:
     async def _finish(
         self, record: Record, behaviour: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
+        if behaviour.until is not None:
+            await behaviour.until.wait()
         if behaviour.cut != -1:
             body = behaviour.body or b""
             headers = {
