@@ -228,7 +228,7 @@ async def test_or_left_out_and_reported(call: Calling, emulator: OpenAIEmulator,
     ("data", "name", "filename", "media_type"),
     [
         (b"fLaC" + bytes(20), "x.mp3", "audio.flac", "audio/flac"),
-        (b"ID3\x04" + bytes(20), "", "audio.mp3", "audio/mpeg"),
+        (b"ID3\x04\x00\x00\x00\x00\x7f\x7f" + bytes(20), "", "audio.mp3", "audio/mpeg"),
         (b"OggS" + bytes(20), "x.wav", "audio.ogg", "audio/ogg"),
         (b"\x1aE\xdf\xa3" + bytes(20), "x", "audio.webm", "audio/webm"),
         (bytes(4) + b"ftypM4A " + bytes(20), "", "audio.m4a", "audio/mp4"),
@@ -309,7 +309,7 @@ async def test_the_provider_reads_while_the_caller_sends(emulator: OpenAIEmulato
     assert record.file_sha256 == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("size", [100, 100_000])
+@pytest.mark.parametrize("size", [5000, 100_000])
 async def test_an_upload_that_breaks_off_is_never_completed(emulator: OpenAIEmulator, store: SpoolStore, size: int):
     async with store.open(max_bytes=1 << 30) as spool, provider_at(emulator) as provider:
         call = asyncio.create_task(run(provider, attempt_with(spool)))
@@ -328,7 +328,6 @@ async def test_an_upload_that_breaks_off_before_its_kind_is_known(emulator: Open
     async with store.open(max_bytes=1 << 30) as spool, provider_at(emulator) as provider:
         await spool.write(b"RI")
         call = asyncio.create_task(run(provider, attempt_with(spool)))
-        await asyncio.sleep(0)
         spool.fail(errors.UploadIncomplete("The upload broke off."))
         with pytest.raises(errors.UploadIncomplete):
             await call
