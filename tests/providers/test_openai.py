@@ -197,7 +197,7 @@ REFUSED = [
     ("whisper-1", 'languages: ["de", "en"]', "languages"),
     ("whisper-1", 'known_speakers { name: "A" reference { data: "x" } }', "known_speaker_names"),
     ("whisper-1", 'task: TRANSCRIPTION_TASK_TRANSLATE language: "de"', "language"),
-    ("whisper-1", 'extra_params { fields { key: "seed" value { number_value: 1 } } }', "extra_params.seed"),
+    ("whisper-1", 'extra_params { fields { key: "seed" value { number_value: 1 } } }', "seed"),
 ]
 
 
@@ -205,9 +205,7 @@ REFUSED = [
 async def test_what_a_model_cannot_is_refused_by_name(
     call: Calling, emulator: OpenAIEmulator, model: str, config: str, option: str
 ):
-    with pytest.raises(
-        errors.UnsupportedParameter, match=option.removeprefix("extra_params.").rstrip("s")[:9]
-    ) as caught:
+    with pytest.raises(errors.UnsupportedParameter, match=option.rstrip("s")[:9]) as caught:
         await call(config, model)
     assert caught.value.param == option
     assert model in caught.value.message
