@@ -9,8 +9,9 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.spool import Spool
+from voxgate_server.routing.router import Target
 
-__all__ = ["Call", "Caller", "new_request_id"]
+__all__ = ["Call", "Caller", "RequestContext", "new_request_id"]
 
 
 def new_request_id() -> str:
@@ -27,17 +28,27 @@ class Caller:
     is_admin: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What is known about a call before its first byte."""
+
+    request_id: str
+    caller: Caller
+
+
 @dataclass(slots=True)
 class Call:
     """One transcription, from the first message to the last."""
 
     request_id: str
     caller: Caller
-    config: TranscriptionConfig
     audio: AudioHeader
     spool: Spool
     deadline: float
     """When the call has to be answered, on the clock of `time.monotonic()`, in seconds."""
+    config: TranscriptionConfig = field(default_factory=TranscriptionConfig)
+    targets: list[Target] = field(default_factory=list)
+    """Where to try, in order; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
     streamed: bool = False
     """The answer goes out as events."""
     started: float = field(default_factory=time.monotonic)

@@ -14,7 +14,8 @@
     │   ├── UnknownModel             no such model                          404  NOT_FOUND
     │   ├── UnknownRoute             no such path or method                 404  UNIMPLEMENTED
     │   ├── Unauthenticated          no key, or a wrong one                 401  UNAUTHENTICATED
-    │   └── PermissionDenied         the key does not permit it             403  PERMISSION_DENIED
+    │   ├── PermissionDenied         the key does not permit it             403  PERMISSION_DENIED
+    │   └── Cancelled                the caller went away                   499  CANCELLED
     ├── GatewayError                 the gateway cannot, whatever the caller does
     │   ├── Overloaded               at a limit of its own                  503  RESOURCE_EXHAUSTED
     │   ├── DeadlineExceeded         the caller's or the server's limit     504  DEADLINE_EXCEEDED
@@ -41,6 +42,7 @@ from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 __all__ = [
     "AudioTooLarge",
     "CallerError",
+    "Cancelled",
     "ChecksumMismatch",
     "DeadlineExceeded",
     "EmptyAudio",
@@ -216,6 +218,15 @@ class PermissionDenied(CallerError):
     http_status = 403
     code = "permission_denied"
     reason = "PERMISSION_DENIED"
+
+
+class Cancelled(CallerError):
+    """The caller went away. Seen in the log only: there is nobody left to tell."""
+
+    status = StatusCode.CANCELLED
+    http_status = 499
+    code = "cancelled"
+    reason = "CANCELLED"
 
 
 class GatewayError(VoxgateError):

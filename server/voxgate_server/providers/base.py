@@ -5,7 +5,7 @@ place and nobody else's, and translates between the API's own messages and the p
 never a parallel result type: `delta*`, `segment*`, then exactly one `done`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,7 +64,7 @@ class Provider(Protocol):
     def capabilities(self) -> ModelCapabilities:
         """What the model can do behind this gateway. The router refuses or re-routes by it before a byte leaves."""
 
-    def transcribe(self, attempt: Attempt) -> AsyncIterator[TranscriptionEvent]:
+    def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
         """Runs one attempt: `delta*`, `segment*`, then exactly one `done`.
 
         Closing the iterator early (`aclose`, cancellation) ends the provider's work at once.

@@ -1,0 +1,1 @@
+"""Which deployment serves a call, and which one after it."""

@@ -1,0 +1,207 @@
+"""Builds the house from a configuration, opens its doors and closes them again. The only file that knows every room."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from voxgate_server.audio.spool import SpoolStore
+from voxgate_server.config import GatewayConfig, ModelEntry
+from voxgate_server.edges.grpc.server import GrpcServer
+from voxgate_server.edges.identity import Identity
+from voxgate_server.edges.listen import ListenError, is_loopback, join_host_port
+from voxgate_server.edges.rest.app import rest_app
+from voxgate_server.edges.rest.server import RestServer
+from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
+from voxgate_server.gateway import Gateway, GatewayLimits
+from voxgate_server.providers.base import Provider
+from voxgate_server.routing.deployments import Deployment, DeploymentTable
+from voxgate_server.routing.router import Router
+from voxgate_server.telemetry import get_logger
+
+__all__ = ["App", "Listening"]
+
+_log = get_logger("app")
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the server listens."""
+
+    host: str
+    grpc_port: int
+    rest_port: int
+
+
+class App:
+    """A gateway with its providers, and the listeners in front of it.
+
+    Args:
+        config: The configuration.
+        environ: Where providers' usual variables are looked up; None means the process's environment.
+    """
+
+    def __init__(self, config: GatewayConfig, *, environ: Mapping[str, str] | None = None) -> None:
+        self._config = config
+        settings = config.voxgate
+        limits = settings.limits
+        deployments = _deployments(config, os.environ if environ is None else environ)
+        created = Timestamp()
+        created.GetCurrentTime()
+        table = DeploymentTable(deployments, aliases=config.aliases, created=created)
+        self._spools = SpoolStore(
+            directory=limits.spool_directory,
+            window_bytes=limits.spool_window_bytes,
+            quota_bytes=limits.spool_quota_bytes,
+        )
+        self.gateway = Gateway(
+            Router(table, fallbacks=config.fallbacks),
+            self._spools,
+            GatewayLimits(
+                max_audio_bytes=limits.max_audio_bytes,
+                upload_idle_seconds=limits.upload_idle_seconds,
+                request_timeout_seconds=limits.request_timeout_seconds,
+                max_concurrent_calls=limits.max_concurrent_calls,
+                allow_raw_payloads=settings.debug.allow_raw_payloads,
+            ),
+        )
+        self._identity = Identity(config.master_key.get_secret_value() if config.master_key else None)
+        self._ready = False
+        self._grpc: GrpcServer | None = None
+        self._rest: RestServer | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop(grace=0)
+
+    async def start(self, *, host: str, grpc_port: int, rest_port: int, share_ports: bool = False) -> Listening:
+        """Opens both listeners.
+
+        Args:
+            host: Address of both. Anything but loopback needs a key to be configured.
+            grpc_port: 0 takes a free one.
+            rest_port: 0 takes a free one.
+            share_ports: Several processes listen on the same ports.
+
+        Returns:
+            Where they are.
+
+        Raises:
+            ListenError: A listener cannot be opened.
+        """
+        if self._identity.open_to_everybody and not is_loopback(host):
+            raise ListenError(
+                f"Refusing to listen on {host} without a key: everybody who can reach it could use your providers. "
+                "Set general_settings.master_key, or listen on 127.0.0.1."
+            )
+        tls = _tls_files(self._config)
+        self._grpc = GrpcServer(self.gateway, self._identity, share_port=share_ports)
+        self._rest = RestServer(
+            rest_app(self.gateway, self._identity, ready=lambda: self._ready), share_port=share_ports
+        )
+        try:
+            grpc_port = await self._grpc.start(join_host_port(host, grpc_port), tls and grpc_credentials(tls))
+        except RuntimeError as error:
+            raise _port_taken(host, grpc_port, "--grpc-port") from error
+        except ValueError as error:
+            raise ListenError(str(error)) from error
+        try:
+            rest_port = await self._rest.start(host, rest_port, tls and http_context(tls))
+        except OSError as error:
+            await self._grpc.stop(0)
+            raise _port_taken(host, rest_port, "--rest-port", error) from error
+        self._ready = True
+        return Listening(host, grpc_port, rest_port)
+
+    async def stop(self, *, grace: float) -> None:
+        """Closes the doors, lets calls in progress end, then gives everything up.
+
+        Args:
+            grace: Seconds calls in progress have.
+        """
+        self._ready = False
+        if self._grpc is not None:
+            await self._grpc.announce_shutdown()
+        doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
+        await asyncio.gather(*doors)
+        await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()))
+        self._spools.close()
+
+
+def _deployments(config: GatewayConfig, environ: Mapping[str, str]) -> list[Deployment]:
+    deployments = []
+    for entry in config.model_list:
+        problem = "; ".join(entry.problems)
+        if not problem:
+            try:
+                provider = _provider(entry, config, environ)
+            except ValueError as error:
+                problem = str(error)
+        if problem:
+            _log.warning("deployment is unusable and left out", model=entry.model_name, problem=problem)
+            continue
+        deployments.append(
+            Deployment(
+                id=entry.model_info.id,
+                group=entry.model_name,
+                provider=provider,
+                weight=1.0 if entry.litellm_params.weight is None else float(entry.litellm_params.weight),
+                timeout=config.attempt_seconds(entry),
+            )
+        )
+    return deployments
+
+
+def _provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
+    """The adapter of one deployment. Raises ValueError with the reason why there is none."""
+    params = entry.litellm_params
+    match params.provider:
+        case "local":
+            from voxgate_server.providers.local import PocketsphinxProvider
+
+            local = config.voxgate.local
+            return PocketsphinxProvider(
+                model=params.provider_model, workers=local.workers, max_audio_seconds=local.max_audio_seconds
+            )
+        case "openai" | "hosted_vllm" as name:
+            from voxgate_server.providers.openai import OpenAIProvider
+
+            api_key = params.api_key.get_secret_value() if params.api_key else environ.get(f"{name.upper()}_API_KEY")
+            api_base = params.api_base or environ.get(
+                "OPENAI_BASE_URL" if name == "openai" else "HOSTED_VLLM_API_BASE"
+            )
+            if name == "hosted_vllm" and not api_base:
+                raise ValueError("hosted_vllm needs an api_base")
+            if name == "openai" and not api_key and not params.api_base:
+                raise ValueError("there is no api_key, and OPENAI_API_KEY is not set")
+            return OpenAIProvider(
+                name=name,
+                model=params.provider_model,
+                api_key=api_key,
+                organization=params.organization,
+                extra_headers=params.extra_headers,
+                drop_params=config.drops_params(entry),
+                **({"api_base": api_base} if api_base else {}),
+            )
+        case other:
+            raise ValueError(f"this release has no provider '{other}'; it has openai, hosted_vllm and local")
+
+
+def _tls_files(config: GatewayConfig) -> TlsFiles | None:
+    tls = config.voxgate.tls
+    if tls.certificate is None or tls.private_key is None:
+        return None
+    return TlsFiles(tls.certificate, tls.private_key, tls.client_ca)
+
+
+def _port_taken(host: str, port: int, option: str, error: OSError | None = None) -> ListenError:
+    why = f" ({os.strerror(error.errno)})" if error is not None and error.errno else ""
+    return ListenError(
+        f"Cannot listen on {join_host_port(host, port)}{why}. Is another server running there? "
+        f"Choose another port with {option}."
+    )

@@ -1,0 +1,151 @@
+"""What a recording is, told by its first bytes. Names and media types of callers are hints and often wrong."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["HEAD_BYTES", "AudioKind", "describe", "sniff"]
+
+HEAD_BYTES = 4096
+"""How many first bytes are enough for everything `sniff` knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioKind:
+    """A container or elementary stream that carries audio."""
+
+    name: str
+    extension: str
+    """Without the dot; one that OpenAI's list of formats has, where there is one."""
+    media_type: str
+    """Never `video/…`: providers drop the sound of what they take for a film."""
+
+
+WAV = AudioKind("wav", "wav", "audio/wav")
+FLAC = AudioKind("flac", "flac", "audio/flac")
+MP3 = AudioKind("mp3", "mp3", "audio/mpeg")
+MP4 = AudioKind("mp4", "m4a", "audio/mp4")
+OGG = AudioKind("ogg", "ogg", "audio/ogg")
+WEBM = AudioKind("webm", "webm", "audio/webm")
+AAC = AudioKind("aac", "aac", "audio/aac")
+AIFF = AudioKind("aiff", "aiff", "audio/aiff")
+AU = AudioKind("au", "au", "audio/basic")
+CAF = AudioKind("caf", "caf", "audio/x-caf")
+AMR = AudioKind("amr", "amr", "audio/amr")
+ASF = AudioKind("asf", "wma", "audio/x-ms-wma")
+
+_AUDIO: tuple[tuple[Callable[[bytes], bool], AudioKind], ...] = (
+    (lambda b: b[:4] in {b"RIFF", b"RIFX", b"RF64"} and b[8:12] == b"WAVE", WAV),
+    (lambda b: b[:4] == b"fLaC", FLAC),
+    (lambda b: b[:4] == b"OggS", OGG),
+    (lambda b: b[:4] == b"\x1aE\xdf\xa3", WEBM),
+    (lambda b: b[4:8] in {b"ftyp", b"moov", b"mdat", b"styp", b"free", b"skip", b"wide"}, MP4),
+    (lambda b: b[:4] == b"FORM" and b[8:12] in {b"AIFF", b"AIFC"}, AIFF),
+    (lambda b: b[:4] == b".snd", AU),
+    (lambda b: b[:4] == b"caff", CAF),
+    (lambda b: b[:5] == b"#!AMR", AMR),
+    (lambda b: b[:4] == b"\x30\x26\xb2\x75", ASF),
+)
+
+_OTHER: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive or an office document"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"\x7fELF", "a program"),
+    (b"MThd", "a MIDI file, which has notes and no sound"),
+    (b"#EXTM3U", "a playlist"),
+)
+
+
+def sniff(head: bytes) -> AudioKind | None:
+    """What the audio is, or None when these are not the first bytes of any audio known here.
+
+    Args:
+        head: The first bytes; `HEAD_BYTES` of them are always enough, a dozen mostly.
+    """
+    for matches, kind in _AUDIO:
+        if matches(head):
+            return kind
+    start = _after_id3(head)
+    if start is None:
+        return MP3  # Tagged like an MP3, and the tag alone is longer than what we see.
+    return _elementary_stream(head, start)
+
+
+def describe(head: bytes) -> str:
+    """What bytes that are not audio seem to be, for an error message."""
+    for magic, name in _OTHER:
+        if head.startswith(magic):
+            return name
+    text = head[:512].lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "an HTML or XML document"
+    if text.startswith((b"{", b"[")):
+        return "JSON"
+    try:
+        head[:512].decode("ascii")
+    except UnicodeDecodeError:
+        return "data of an unknown kind"
+    return "plain text"
+
+
+def _after_id3(head: bytes) -> int | None:
+    """Where the audio begins behind an ID3v2 tag; None when that is out of sight."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    return size if size < len(head) - 4 else None
+
+
+def _elementary_stream(head: bytes, start: int) -> AudioKind | None:
+    """MP3 or AAC without a container, which may begin behind stray bytes.
+
+    A frame header is only 11 or 12 bits, so it counts when a second one stands where the first says, or when the
+    first is at the very start and its frame reaches beyond what we see.
+    """
+    at = head.find(b"\xff", start)
+    while at != -1:
+        for kind, length_of in ((AAC, _adts_length), (MP3, _mpeg_length)):
+            length = length_of(head[at : at + 7])
+            if length:
+                following = head[at + length : at + length + 7]
+                if length_of(following) or (len(following) < 7 and at == start):
+                    return kind
+        at = head.find(b"\xff", at + 1)
+    return None
+
+
+_MPEG_KBITS = {
+    # (MPEG-1, layer): kbit/s by index; ISO/IEC 11172-3 table, MPEG-2 (13818-3) has its own.
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MPEG_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
+
+
+def _mpeg_length(header: bytes) -> int:
+    """Length of an MPEG audio frame in bytes; 0 when this is no frame header."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
+    rate_index, kbit_index, padding = header[2] >> 2 & 3, header[2] >> 4, header[2] >> 1 & 1
+    if version == 1 or layer == 4 or rate_index == 3 or kbit_index in {0, 15}:
+        return 0
+    rate, kbits = _MPEG_RATES[version][rate_index], _MPEG_KBITS[version == 3, layer][kbit_index]
+    if layer == 1:
+        return (12_000 * kbits // rate + padding) * 4
+    return (72_000 if layer == 3 and version != 3 else 144_000) * kbits // rate + padding
+
+
+def _adts_length(header: bytes) -> int:
+    """Length of an ADTS (AAC) frame in bytes; 0 when this is no frame header."""
+    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 0xF > 12:
+        return 0
+    length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+    return length if length > 7 else 0

@@ -1,0 +1,34 @@
+"""The command's root. Subcommands are imported when they are used, so that `voxgate --help` is quick."""
+
+import importlib
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "serve": ("voxgate_server.cli.serve", "serve"),
+    "transcribe": ("voxgate_server.cli.transcribe", "transcribe"),
+    "models": ("voxgate_server.cli.models", "models"),
+    "config": ("voxgate_server.cli.config", "config"),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        command: Any = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="voxgate", prog_name="voxgate")
+def main() -> None:
+    """One door in front of every speech-to-text provider, over gRPC and OpenAI's REST API."""

@@ -1,0 +1,111 @@
+"""`voxgate serve`."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from voxgate_server.config import GatewayConfig
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="LiteLLM's YAML. Without it: the embedded recogniser, and providers whose usual key is in the environment.",
+)
+@click.option("--host", help="Address of both listeners.  [default: 127.0.0.1]")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="[default: 50051]")
+@click.option("--rest-port", type=click.IntRange(0, 65535), help="[default: 4000]")
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes on the same ports.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--log-json/--log-text", default=None, help="[default: text on a terminal, else JSON]")
+@click.option("--share-ports", is_flag=True, hidden=True, help="This is one of several workers.")
+def serve(
+    config_file: Path | None,
+    host: str | None,
+    grpc_port: int | None,
+    rest_port: int | None,
+    workers: int,
+    log_level: str,
+    log_json: bool | None,
+    share_ports: bool,
+) -> None:
+    """Runs the gateway until SIGTERM or SIGINT, then lets calls in progress end."""
+    from voxgate_server.cli.loading import load
+    from voxgate_server.telemetry import configure_logging
+
+    configure_logging(log_level, json=log_json)
+    config = load(config_file, warn=not share_ports)
+    listen = config.voxgate.listen
+    host = listen.host if host is None else host
+    grpc_port = listen.grpc_port if grpc_port is None else grpc_port
+    rest_port = listen.rest_port if rest_port is None else rest_port
+    if workers > 1:
+        from voxgate_server.cli.workers import run_workers
+
+        sys.exit(run_workers(workers, host=host, ports=(grpc_port, rest_port), arguments=_worker_arguments(
+            config_file, host, grpc_port, rest_port, log_level, log_json
+        ), grace=config.voxgate.limits.drain_seconds))
+    import uvloop
+
+    uvloop.run(_serve(config, host, grpc_port, rest_port, share_ports=share_ports))
+
+
+def _worker_arguments(
+    config_file: Path | None, host: str, grpc_port: int, rest_port: int, log_level: str, log_json: bool | None
+) -> list[str]:
+    arguments = ["--host", host, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port), "--share-ports"]
+    arguments += ["--log-level", log_level]
+    if config_file is not None:
+        arguments += ["--config", str(config_file)]
+    if log_json is not None:
+        arguments += ["--log-json" if log_json else "--log-text"]
+    return arguments
+
+
+async def _serve(config: GatewayConfig, host: str, grpc_port: int, rest_port: int, *, share_ports: bool) -> None:
+    from voxgate_server.app import App
+    from voxgate_server.edges.listen import ListenError, join_host_port
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    if share_ports:
+        _stop_with_parent(loop, stopping)
+    app = App(config)
+    try:
+        where = await app.start(host=host, grpc_port=grpc_port, rest_port=rest_port, share_ports=share_ports)
+    except ListenError as error:
+        await app.stop(grace=0)
+        raise click.ClickException(str(error)) from error
+    scheme = "https" if config.voxgate.tls.certificate else "http"
+    click.echo(
+        f"voxgate is ready: gRPC on {join_host_port(where.host, where.grpc_port)}, "
+        f"REST on {scheme}://{join_host_port(where.host, where.rest_port)}",
+        err=True,
+    )
+    await stopping.wait()
+    # A second signal must not be swallowed: whoever sends it does not want to wait.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    click.echo(f"stopping; calls in progress have {config.voxgate.limits.drain_seconds:g} s", err=True)
+    await app.stop(grace=config.voxgate.limits.drain_seconds)
+
+
+def _stop_with_parent(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    """A worker's standard input is a pipe that the parent holds open: its end is the parent's end."""
+
+    def readable() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            stopping.set()
+
+    loop.add_reader(0, readable)

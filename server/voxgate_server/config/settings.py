@@ -1,0 +1,101 @@
+"""What LiteLLM's configuration has no word for: the sections under the top-level key `voxgate:`."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from voxgate_server.config.types import ByteCount, Count, Port, Seconds, Section, Text, wrong
+
+__all__ = ["DebugSettings", "LimitSettings", "ListenSettings", "LocalSettings", "TlsSettings", "VoxgateSettings"]
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class ListenSettings(Section):
+    """Where the two listeners are."""
+
+    host: Text = "127.0.0.1"
+    """Address of both listeners. Default 127.0.0.1; any other one needs a master key."""
+    grpc_port: Port = 50051
+    """TCP port of the gRPC listener, 0 for any free one. Default 50051."""
+    rest_port: Port = 4000
+    """TCP port of the REST listener, 0 for any free one. Default 4000."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.grpc_port == self.rest_port != 0:
+            raise wrong("must have different values for grpc_port and rest_port")
+        return self
+
+
+class TlsSettings(Section):
+    """Certificates of both listeners. Paths are relative to the file they stand in; without them: no TLS."""
+
+    certificate: Path | None = None
+    """PEM file with the server's certificate chain."""
+    private_key: Path | None = None
+    """PEM file with the key of the certificate."""
+    client_ca: Path | None = None
+    """PEM file with the authorities whose certificates a client has to show (mTLS). Default: none is asked for."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise wrong("must have both certificate and private_key, or neither")
+        if self.client_ca is not None and self.certificate is None:
+            raise wrong("must have certificate and private_key when there is a client_ca")
+        return self
+
+
+class LimitSettings(Section):
+    """Bounds of what a caller, and all callers together, can use."""
+
+    max_audio_bytes: Annotated[ByteCount, Field(ge=1, le=1024 * GIB)] = GIB
+    """Largest upload, in bytes. Default 1GiB, at most 1024GiB."""
+    spool_window_bytes: Annotated[ByteCount, Field(ge=4096, le=GIB)] = MIB
+    """Bytes of one upload kept in memory before the rest goes to a file. Default 1MiB, from 4KiB to 1GiB."""
+    spool_quota_bytes: Annotated[ByteCount, Field(ge=4096, le=1024 * 1024 * GIB)] = 8 * GIB
+    """Bytes of all uploads together, in memory and in files. Default 8GiB."""
+    spool_directory: Path | None = None
+    """Directory of the temporary files, relative to the file it stands in. Default: the system's."""
+    upload_idle_seconds: Seconds = 30.0
+    """Seconds without a byte of audio after which an upload is given up. Default 30, at most 86400."""
+    request_timeout_seconds: Seconds = 600.0
+    """Seconds a whole call may take, all attempts included. Default 600, at most 86400."""
+    max_concurrent_calls: Annotated[Count, Field(ge=1, le=1_000_000)] = 1024
+    """Calls in progress at once in one process; one more is refused. Default 1024."""
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """Seconds calls in progress have to end after a request to stop. Default 30, at most 3600."""
+
+
+class DebugSettings(Section):
+    """What callers may see of the traffic with providers."""
+
+    allow_raw_payloads: bool = False
+    """Callers may ask for the raw request to and answer of the provider. Default false."""
+
+
+class LocalSettings(Section):
+    """The embedded recogniser."""
+
+    workers: Annotated[Count, Field(ge=1, le=256)] | None = None
+    """Recordings decoded at once, each on a processor core. Default: decided by the number of cores."""
+    max_audio_seconds: Annotated[Seconds, Field(le=86400)] = 14400.0
+    """Longest recording it accepts, in seconds of audio. Default 14400 (four hours), at most 86400."""
+
+
+class VoxgateSettings(Section):
+    """Everything under `voxgate:`."""
+
+    listen: ListenSettings = ListenSettings()
+    """Addresses and ports."""
+    tls: TlsSettings = TlsSettings()
+    """Certificates."""
+    limits: LimitSettings = LimitSettings()
+    """Sizes, times and numbers of calls."""
+    debug: DebugSettings = DebugSettings()
+    """Help in finding faults."""
+    local: LocalSettings = LocalSettings()
+    """The embedded recogniser."""

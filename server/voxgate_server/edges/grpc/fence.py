@@ -1,0 +1,98 @@
+"""The outermost interceptor: names the call, checks the key, and lets nothing out but errors meant for the caller."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from voxgate_server.call import Caller, RequestContext, new_request_id
+from voxgate_server.edges.grpc.status import abort
+from voxgate_server.edges.identity import Identity
+from voxgate_server.errors import InternalError, VoxgateError
+from voxgate_server.telemetry import get_logger
+
+__all__ = ["Fence", "current_rpc"]
+
+_log = get_logger("grpc")
+
+_PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+"""Methods that answer without a key: whether the server lives, and what its public API is."""
+
+
+_current: ContextVar[RequestContext] = ContextVar("rpc")
+
+
+def current_rpc() -> RequestContext:
+    """The call that is being handled."""
+    return _current.get()
+
+
+class Fence(aio.ServerInterceptor):
+    """Wraps every handler of the server."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Wraps the handler that the call would go to."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None  # No such method: grpc answers UNIMPLEMENTED itself.
+        public = handler_call_details.method.startswith(_PUBLIC)
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            behaviour = getattr(handler, kind)
+            if behaviour is not None:
+                return getattr(grpc, f"{kind}_rpc_method_handler")(  # type: ignore[no-any-return]
+                    self._fenced(behaviour, public),
+                    request_deserializer=handler.request_deserializer,
+                    response_serializer=handler.response_serializer,
+                )
+        return handler
+
+    def _fenced(self, behaviour: Callable[..., Any], public: bool) -> Callable[..., Any]:
+        if inspect.isasyncgenfunction(behaviour):
+
+            async def streaming(request: object, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+                try:
+                    await self._enter(context, public)
+                    async for response in behaviour(request, context):
+                        yield response
+                except Exception as error:
+                    await _end(context, error)
+
+            return streaming
+
+        async def whole(request: object, context: aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                await self._enter(context, public)
+                return await behaviour(request, context)
+            except Exception as error:
+                await _end(context, error)
+
+        return whole
+
+    async def _enter(self, context: aio.ServicerContext[Any, Any], public: bool) -> None:
+        # The id is set first: an error of the key check needs it as well.
+        request_id = new_request_id()
+        _current.set(RequestContext(request_id, Caller()))
+        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        if not public:
+            _current.set(RequestContext(request_id, self._identity.caller(headers)))
+        context.set_trailing_metadata((("x-voxgate-request-id", request_id),))
+
+
+async def _end(context: aio.ServicerContext[Any, Any], error: Exception) -> None:
+    if isinstance(error, aio.AbortError):
+        raise error
+    request_id = _current.get().request_id
+    if not isinstance(error, VoxgateError):
+        _log.error("unexpected error", request_id=request_id, exc_info=error)
+        error = InternalError("The server failed. Tell its operator the request id.")
+    await abort(context, error, request_id)

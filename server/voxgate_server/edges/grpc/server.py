@@ -1,0 +1,101 @@
+"""The gRPC listener: services, limits, keepalive, TLS, health and reflection."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from voxgate.transcription.v1 import model_service_pb2, transcription_service_pb2
+from voxgate.transcription.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from voxgate.transcription.v1.transcription_service_pb2_grpc import add_TranscriptionServiceServicer_to_server
+
+from voxgate_server.edges.grpc.fence import Fence
+from voxgate_server.edges.grpc.models import ModelServicer
+from voxgate_server.edges.grpc.transcription import TranscriptionServicer
+from voxgate_server.edges.identity import Identity
+from voxgate_server.gateway import Gateway
+
+__all__ = ["GrpcServer"]
+
+_MESSAGE_BYTES = 32 << 20
+"""The largest message: a whole recording in Transcribe. Larger ones come in chunks."""
+
+_SERVICES = (
+    transcription_service_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+
+
+class GrpcServer:
+    """One gRPC listener.
+
+    Args:
+        gateway: Answers the calls.
+        identity: Knows the keys.
+        share_port: Several processes listen on the same port (SO_REUSEPORT). Otherwise a second one is refused.
+    """
+
+    def __init__(self, gateway: Gateway, identity: Identity, *, share_port: bool = False) -> None:
+        calls = gateway.limits.max_concurrent_calls
+        self._server = aio.server(
+            interceptors=[Fence(identity)],
+            # The gateway refuses with a reason before this bare limit is reached.
+            maximum_concurrent_rpcs=2 * calls + 64,
+            options=[
+                ("grpc.so_reuseport", int(share_port)),
+                ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+                ("grpc.max_send_message_length", -1),
+                # Clients may ping every 10 s even while nothing is going on; the default answers with GOAWAY.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # Finds peers that vanished without a word; ping_timeout is what makes keepalive notice.
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.ping_timeout_ms", 10_000),
+                ("grpc.max_metadata_size", 8192),
+                ("grpc.absolute_max_metadata_size", 16_384),
+            ],
+        )
+        self._health = HealthServicer()
+        add_TranscriptionServiceServicer_to_server(TranscriptionServicer(gateway), self._server)
+        add_ModelServiceServicer_to_server(ModelServicer(gateway), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
+            self._server,
+        )
+
+    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listens.
+
+        Args:
+            address: `host:port`; port 0 takes a free one.
+            credentials: For TLS; None means plain text.
+
+        Returns:
+            The port.
+
+        Raises:
+            RuntimeError: The address is in use or not ours.
+        """
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, credentials)
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def announce_shutdown(self) -> None:
+        """Tells health checks that no new calls are welcome. Calls are still taken."""
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Takes no new calls, and ends those still running after `grace` seconds."""
+        await self._server.stop(grace)
+
+    async def _set_health(self, status: Any) -> None:
+        await asyncio.gather(*(self._health.set(service, status) for service in ("", *_SERVICES)))

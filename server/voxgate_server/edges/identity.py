@@ -1,0 +1,73 @@
+"""Who asks, told from the headers of a request alone, before anything of its body is read."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+from voxgate_server.call import Caller
+from voxgate_server.errors import Unauthenticated
+
+__all__ = ["KEY_HEADERS", "Identity"]
+
+KEY_HEADERS = (
+    "authorization",
+    "x-litellm-api-key",
+    "api-key",
+    "x-api-key",
+    "x-goog-api-key",
+    "ocp-apim-subscription-key",
+)
+"""Headers (or gRPC metadata keys) a key may come in, the first one that is there decides."""
+
+_BEARER = "bearer "
+
+
+class Identity:
+    """Knows the keys.
+
+    Args:
+        master_key: The operator's key; None serves everybody, which the listener permits on loopback only.
+    """
+
+    def __init__(self, master_key: str | None) -> None:
+        # Digests have one length, so comparing them tells nothing about how much of a key was right.
+        self._master = None if master_key is None else _digest(master_key)
+
+    @property
+    def open_to_everybody(self) -> bool:
+        """No key is configured."""
+        return self._master is None
+
+    def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Who sends these headers (names in lower case).
+
+        Raises:
+            Unauthenticated: There is no key, or it is wrong.
+        """
+        if self._master is None:
+            return Caller()
+        for name in KEY_HEADERS:
+            if name in headers:
+                return self._caller_of(_credential(name, headers[name]))
+        raise Unauthenticated(
+            "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'.",
+        )
+
+    def _caller_of(self, key: str) -> Caller:
+        assert self._master is not None
+        if not hmac.compare_digest(_digest(key), self._master):
+            raise Unauthenticated("Incorrect API key provided. Ask the operator of this server for a key.")
+        return Caller(key_id="master", is_admin=True)
+
+
+def _credential(name: str, value: str) -> str:
+    value = value.strip()
+    if value[: len(_BEARER)].lower() == _BEARER:
+        return value[len(_BEARER) :].strip()
+    if name == "authorization":
+        raise Unauthenticated("Malformed Authorization header. Send 'Authorization: Bearer YOUR_KEY'.")
+    return value
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()

@@ -1,0 +1,57 @@
+"""Around every request: names it, checks the key, and lets nothing out but errors meant for the caller."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from voxgate_server.call import Caller, RequestContext, new_request_id
+from voxgate_server.edges.identity import Identity
+from voxgate_server.edges.rest.respond import send_error
+from voxgate_server.errors import Cancelled, InternalError, VoxgateError
+from voxgate_server.telemetry import get_logger
+
+__all__ = ["Fence", "request_context"]
+
+_log = get_logger("rest")
+
+_PUBLIC = frozenset({"/health/liveliness", "/health/liveness", "/health/readiness"})
+"""Paths that answer without a key: whether the server lives."""
+
+
+def request_context(scope: Scope) -> RequestContext:
+    """What is known about the request."""
+    context = scope["voxgate.context"]
+    assert isinstance(context, RequestContext)
+    return context
+
+
+class Fence:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, identity: Identity) -> None:
+        self._app = app
+        self._identity = identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        request_id = new_request_id()
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            caller = Caller()
+            if scope["path"] not in _PUBLIC:
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+                caller = self._identity.caller(headers)
+            scope["voxgate.context"] = RequestContext(request_id, caller)
+            await self._app(scope, receive, sending)
+        except Cancelled:
+            return
+        except Exception as error:
+            if not isinstance(error, VoxgateError):
+                _log.error("unexpected error", request_id=request_id, exc_info=error)
+                error = InternalError("The server failed. Tell its operator the request id.")
+            if not started:
+                await send_error(send, error, request_id)

@@ -1,0 +1,274 @@
+"""POST …/audio/transcriptions and …/audio/translations."""
+
+import asyncio
+from typing import cast
+
+from starlette.types import Receive, Scope, Send
+from voxgate.transcription.v1.audio_pb2 import AudioHeader
+from voxgate.transcription.v1.config_pb2 import TRANSCRIPTION_TASK_TRANSLATE, TranscriptionConfig
+from voxgate.transcription.v1.transcription_pb2 import Transcription
+
+from voxgate_server.call import Call, RequestContext
+from voxgate_server.edges.intake import answer_while_receiving
+from voxgate_server.edges.rest.decode import DecodedForm, decode_form
+from voxgate_server.edges.rest.encode import encode
+from voxgate_server.edges.rest.fence import request_context
+from voxgate_server.edges.rest.form import Field, FileData, FileStart, FormReader
+from voxgate_server.edges.rest.json_body import decode_json_body
+from voxgate_server.edges.rest.respond import send_response
+from voxgate_server.errors import AudioTooLarge, Cancelled, InvalidRequest, UploadIdle, UploadIncomplete, VoxgateError
+from voxgate_server.gateway import Gateway
+
+__all__ = ["TranscriptionEndpoint"]
+
+_JSON_BODY_BYTES = 44 << 20
+"""The largest JSON body: 32 MiB of audio in base64, and its options."""
+
+
+class TranscriptionEndpoint:
+    """An ASGI endpoint that answers with a transcript.
+
+    Args:
+        gateway: Answers the calls.
+        translate: The path is one of the translations.
+        with_extra_fields: JSON answers carry `extra_fields`, as on Bifrost's LiteLLM path.
+    """
+
+    def __init__(self, gateway: Gateway, *, translate: bool = False, with_extra_fields: bool = False) -> None:
+        self._gateway = gateway
+        self._translate = translate
+        self._with_extra_fields = with_extra_fields
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        content_type = _header(scope, b"content-type")
+        body = _Body(receive, self._gateway.limits.upload_idle_seconds)
+        request = _Request(self._gateway, request_context(scope), self._options(scope), body)
+        failure: BaseException | None = None
+        try:
+            if content_type.partition(";")[0].strip().lower() == "application/json":
+                transcription = await request.answer_json()
+            else:
+                transcription = await request.answer_form(FormReader(content_type))
+            await self._send(send, request.config, transcription)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            request.close(failure)
+
+    def _options(self, scope: Scope) -> "_PathOptions":
+        return _PathOptions(scope.get("path_params", {}).get("model"), self._translate)
+
+    async def _send(self, send: Send, config: TranscriptionConfig, transcription: Transcription) -> None:
+        extra = transcription.extra_fields
+        headers = [
+            (b"x-voxgate-request-id", extra.request_id.encode()),
+            (b"x-request-id", extra.request_id.encode()),
+        ]
+        if transcription.HasField("rendered") and not self._with_extra_fields:
+            rendered = transcription.rendered
+            body, media_type = rendered.body.encode(), rendered.media_type.encode()
+        else:
+            body, media_type = encode(transcription, config, with_extra_fields=self._with_extra_fields), b"application/json"
+        if extra.dropped_params:
+            headers.append((b"x-voxgate-dropped-params", ",".join(extra.dropped_params).encode("latin-1", "replace")))
+        await send_response(send, body, media_type, headers=headers)
+
+
+class _PathOptions:
+    """What the path of a request says about its options."""
+
+    def __init__(self, model: str | None, translate: bool) -> None:
+        self._model = model
+        self._translate = translate
+
+    @property
+    def has_model(self) -> bool:
+        return self._model is not None
+
+    def apply(self, form: DecodedForm) -> TranscriptionConfig:
+        if form.stream:
+            raise InvalidRequest(
+                "Streamed answers are not part of this release; leave `stream` out, or call TranscribeEvents by gRPC.",
+                param="stream",
+            )
+        config = form.config
+        if self._model is not None:
+            config.model = self._model
+        if self._translate:
+            config.task = TRANSCRIPTION_TASK_TRANSLATE
+        # A field nobody here knows may be one of the provider's own; its adapter takes or refuses it by name.
+        for name, value in form.unknown.items():
+            config.extra_params[name] = value  # type: ignore[assignment]
+        return config
+
+
+class _Body:
+    """The bytes of a request as they arrive."""
+
+    def __init__(self, receive: Receive, idle_seconds: float) -> None:
+        self._receive = receive
+        self._idle_seconds = idle_seconds
+        self.complete = False
+
+    async def next(self) -> bytes:
+        """The next bytes.
+
+        Raises:
+            UploadIdle: None came for too long.
+            UploadIncomplete: The client went away before the end.
+        """
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise UploadIdle(
+                f"No bytes of the request came for {self._idle_seconds:g} s, which is the limit.",
+                metadata={"limit_seconds": f"{self._idle_seconds:g}"},
+            ) from None
+        if message["type"] == "http.disconnect":
+            raise UploadIncomplete("The client went away before the upload was complete.")
+        self.complete = not message.get("more_body", False)
+        return cast(bytes, message.get("body", b""))
+
+    async def gone(self) -> None:
+        """Waits until the client goes away. Returns never.
+
+        Raises:
+            Cancelled: It did.
+        """
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        raise Cancelled("The client went away.")
+
+
+class _Request:
+    """One request: its call, and the form it is read from."""
+
+    def __init__(self, gateway: Gateway, context: RequestContext, options: _PathOptions, body: _Body) -> None:
+        self._gateway = gateway
+        self._context = context
+        self._options = options
+        self._body = body
+        self._call: Call | None = None
+        self._fields: list[tuple[str, str]] = []
+        self._run: asyncio.Task[Transcription] | None = None
+        self._superseded = False
+
+    @property
+    def config(self) -> TranscriptionConfig:
+        """The options the answer was made with."""
+        assert self._call is not None
+        return self._call.config
+
+    def close(self, error: BaseException | None) -> None:
+        """Ends the call, if there is one."""
+        if self._call is not None:
+            self._gateway.close(self._call, error)
+
+    async def answer_json(self) -> Transcription:
+        """Answers a request whose body is a JSON document."""
+        body = bytearray()
+        while not self._body.complete:
+            body += await self._body.next()
+            if len(body) > _JSON_BODY_BYTES:
+                raise AudioTooLarge(
+                    f"A JSON body has at most {_JSON_BODY_BYTES} bytes. Send the recording as multipart/form-data.",
+                    param="file",
+                    metadata={"limit_bytes": str(_JSON_BODY_BYTES)},
+                )
+        # Base64 and JSON of a long recording take a while; the loop must not stand still for them.
+        request = await asyncio.to_thread(decode_json_body, bytes(body))
+        call = self._open(request.filename, request.media_type)
+        self._gateway.plan(call, self._options.apply(request.form))
+        await call.spool.write(request.audio)
+        call.spool.finish()
+        return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
+
+    async def answer_form(self, reader: FormReader) -> Transcription:
+        """Answers a request whose body is a form."""
+        while not (self._body.complete or self._can_start()):
+            await self._take(reader)
+        if self._body.complete:
+            call = self._whole_call()
+            self._gateway.plan(call, self._decode())
+            call.spool.finish()
+            return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
+        call = self._whole_call()
+        self._gateway.plan(call, self._decode())
+        return await answer_while_receiving(self._receive_rest(reader), self._answer(call))
+
+    def _can_start(self) -> bool:
+        """The recording has begun and the model is known: the provider can begin to read."""
+        return self._call is not None and (
+            self._options.has_model or any(name == "model" for name, _ in self._fields)
+        )
+
+    async def _take(self, reader: FormReader) -> None:
+        """Takes the next piece of the body apart."""
+        for event in reader.feed(await self._body.next()):
+            if isinstance(event, FileData):
+                await self._whole_call().spool.write(event.data)
+            elif isinstance(event, Field):
+                self._fields.append((event.name, event.value))
+            elif isinstance(event, FileStart):
+                self._open(event.filename, event.media_type)
+        if self._body.complete:
+            reader.close()
+
+    async def _receive_rest(self, reader: FormReader) -> None:
+        """Copies what is left of the body into the spool, then waits for the client to go away."""
+        call = self._whole_call()
+        try:
+            while not self._body.complete:
+                await self._take(reader)
+            config = self._decode()
+            if config != call.config:
+                await self._restart(call, config)
+            call.spool.finish()
+        except VoxgateError as error:
+            call.spool.fail(error)
+            raise
+        await self._body.gone()
+
+    async def _restart(self, call: Call, config: TranscriptionConfig) -> None:
+        """Fields came after the file that change the call: a provider that reads already gets a cut body.
+
+        The end of the recording is withheld until the old run is over, so no provider ever answers the wrong request.
+        """
+        self._gateway.plan(call, config)
+        if self._run is not None:
+            self._superseded = True
+            self._run.cancel()
+            await asyncio.wait((self._run,))
+
+    async def _answer(self, call: Call) -> Transcription:
+        while True:
+            self._run = asyncio.ensure_future(self._gateway.transcription(call))
+            try:
+                return await self._run
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not self._superseded or (task is not None and task.cancelling()):
+                    raise
+                self._superseded = False
+
+    def _decode(self) -> TranscriptionConfig:
+        return self._options.apply(decode_form(self._fields))
+
+    def _open(self, filename: str, media_type: str) -> Call:
+        self._call = self._gateway.open(
+            request_id=self._context.request_id,
+            caller=self._context.caller,
+            audio=AudioHeader(filename=filename, media_type=media_type),
+        )
+        return self._call
+
+    def _whole_call(self) -> Call:
+        assert self._call is not None
+        return self._call
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")

@@ -1,0 +1,288 @@
+"""The way of a call, top to bottom: admit, plan, try, complete, close."""
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from google.protobuf.duration_pb2 import Duration
+from voxgate.transcription.v1.audio_pb2 import AudioHeader
+from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
+from voxgate.transcription.v1.extra_fields_pb2 import (
+    ATTEMPT_OUTCOME_CANCELLED,
+    ATTEMPT_OUTCOME_FAILED,
+    ATTEMPT_OUTCOME_SUCCEEDED,
+    ATTEMPT_OUTCOME_TIMED_OUT,
+    AttemptOutcome,
+    ExtraFields,
+)
+from voxgate.transcription.v1.model_service_pb2 import Model
+from voxgate.transcription.v1.transcription_pb2 import Transcription
+
+from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
+from voxgate_server.audio.spool import SpoolStore
+from voxgate_server.call import Call, Caller
+from voxgate_server.errors import (
+    DeadlineExceeded,
+    Overloaded,
+    ProviderGarbled,
+    ProviderTimeout,
+    UnsupportedAudio,
+    VoxgateError,
+)
+from voxgate_server.providers.base import Attempt
+from voxgate_server.routing.router import Router, Target
+from voxgate_server.telemetry import get_logger
+from voxgate_server.transcript import complete
+from voxgate_server.validation import validate
+
+__all__ = ["Gateway", "GatewayLimits"]
+
+_log = get_logger("gateway")
+
+_FEW_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """What one process takes on."""
+
+    max_audio_bytes: int = 1 << 30
+    """The largest recording."""
+    upload_idle_seconds: float = 30.0
+    """How long an upload may pause."""
+    request_timeout_seconds: float = 600.0
+    """The longest call; a shorter deadline of the caller's wins."""
+    max_concurrent_calls: int = 1024
+    """Calls in progress at once; more are refused."""
+    allow_raw_payloads: bool = False
+    """Whether callers may see raw requests and answers."""
+
+
+class Gateway:
+    """Answers calls. One per process."""
+
+    def __init__(self, router: Router, spools: SpoolStore, limits: GatewayLimits) -> None:
+        self.router = router
+        self.limits = limits
+        self._spools = spools
+        self._calls = 0
+
+    @property
+    def calls_in_progress(self) -> int:
+        """How many calls are open."""
+        return self._calls
+
+    def models(self) -> list[Model]:
+        """What callers can ask for, in order of the ids."""
+        return self.router.table.models()
+
+    def model(self, model: str) -> Model:
+        """One model. Raises UnknownModel."""
+        return self.router.table.model(model)
+
+    def open(
+        self,
+        *,
+        request_id: str,
+        caller: Caller,
+        audio: AudioHeader,
+        seconds_left: float | None = None,
+        streamed: bool = False,
+    ) -> Call:
+        """Admits a call and opens its spool. Every opened call must be closed.
+
+        Args:
+            request_id: The call's id.
+            caller: Who asks.
+            audio: What is known about the audio.
+            seconds_left: Until the caller's own deadline; None when it has none.
+            streamed: The answer goes out as events.
+
+        Raises:
+            AudioTooLarge: The announced size is above the limit.
+            Overloaded: Too many calls are in progress.
+        """
+        if self._calls >= self.limits.max_concurrent_calls:
+            raise Overloaded(
+                f"{self._calls} calls are in progress, which is this server's limit. Try again shortly.",
+                metadata={"limit_calls": str(self.limits.max_concurrent_calls)},
+                retry_after=1,
+            )
+        limit = self.limits.request_timeout_seconds
+        spool = self._spools.open(
+            max_bytes=self.limits.max_audio_bytes,
+            expected_bytes=audio.size_bytes if audio.HasField("size_bytes") else None,
+        )
+        self._calls += 1
+        return Call(
+            request_id=request_id,
+            caller=caller,
+            audio=audio,
+            spool=spool,
+            deadline=time.monotonic() + (limit if seconds_left is None else min(seconds_left, limit)),
+            streamed=streamed,
+        )
+
+    def plan(self, call: Call, config: TranscriptionConfig) -> None:
+        """Gives a call its options, or other ones, and decides where it goes. Nothing is sent yet.
+
+        Raises:
+            CallerError: The options are wrong, or the model is unknown.
+        """
+        validate(config, call.audio)
+        call.targets = self.router.plan(config)
+        call.config = config
+
+    def close(self, call: Call, error: BaseException | None = None) -> None:
+        """Ends a call: gives back what it held and writes its line in the log."""
+        self._calls -= 1
+        spool_bytes = call.spool.size
+        call.spool.close()
+        labels = call.config.labels
+        _log.info(
+            "call",
+            request_id=call.request_id,
+            key=call.caller.key_id,
+            model=call.config.model,
+            outcome=_outcome(error),
+            attempts=len(call.attempts),
+            provider=call.attempts[-1].provider if call.attempts else None,
+            audio_bytes=spool_bytes,
+            seconds=round(time.monotonic() - call.started, 6),
+            **({"user": labels.user} if labels.user else {}),
+        )
+
+    async def transcription(self, call: Call) -> Transcription:
+        """Answers a call at once with the whole transcript.
+
+        Raises:
+            VoxgateError: No target could answer; the first target's error, with all attempts.
+        """
+        async with contextlib.aclosing(self.transcribe(call)) as events:
+            async for event in events:
+                if event.HasField("done"):
+                    return event.done.transcription
+        raise AssertionError("the stream of events ended without done")
+
+    async def transcribe(self, call: Call) -> AsyncGenerator[TranscriptionEvent, None]:
+        """Answers a call with events: `delta*`, `segment*`, then exactly one `done`.
+
+        Targets are tried in order until one answers. Once an event went out, its target's failure ends the call.
+
+        Raises:
+            VoxgateError: No target could answer; the first target's error, with all attempts.
+        """
+        first_error: VoxgateError | None = None
+        await self._check_audio(call)
+        for target in call.targets:
+            sequence = 0
+            try:
+                async with contextlib.aclosing(self._attempt(call, target)) as events:
+                    async for event in events:
+                        event.sequence = sequence
+                        sequence += 1
+                        yield event
+                        if event.HasField("done"):
+                            return
+            except VoxgateError as error:
+                first_error = first_error or error
+                if call.spool.error is not None:
+                    raise  # The upload itself failed; no target can mend that.
+                if sequence or time.monotonic() >= call.deadline:
+                    first_error = error
+                    break
+        assert first_error is not None
+        first_error.attempts = list(call.attempts)
+        raise first_error
+
+    async def _check_audio(self, call: Call) -> None:
+        """Refuses what is not audio before anybody is bothered with it."""
+        if call.audio.HasField("raw_format"):
+            return
+        # A dozen bytes tell nearly always; more are waited for only when they do not.
+        for size in (_FEW_BYTES, HEAD_BYTES):
+            head = await call.spool.head(size)
+            if sniff(head):
+                return
+        detected = describe(head)
+        raise UnsupportedAudio(
+            f"The file is not audio: it seems to be {detected}. Send wav, flac, mp3, m4a, ogg or webm.",
+            param="file",
+            metadata={"detected": detected},
+        )
+
+    async def _attempt(self, call: Call, target: Target) -> AsyncGenerator[TranscriptionEvent, None]:
+        provider = target.deployment.provider
+        started = time.monotonic()
+        deadline = call.deadline if target.timeout is None else min(call.deadline, started + target.timeout)
+        attempt = Attempt(call.request_id, target.config, call.audio, call.spool, deadline)
+        report = attempt.report
+        report.provider, report.model = provider.name, provider.model
+        report.outcome = ATTEMPT_OUTCOME_CANCELLED
+        call.attempts.append(report)
+        try:
+            async with contextlib.aclosing(provider.transcribe(attempt)) as events:
+                async for event in events:
+                    if event.HasField("done"):
+                        report.outcome = ATTEMPT_OUTCOME_SUCCEEDED
+                        _set_latency(report.latency, started)
+                        self._complete(call, attempt, event)
+                        yield event
+                        return
+                    yield event
+            raise ProviderGarbled(f"{provider.name} ended its answer before it was complete.")
+        except VoxgateError as error:
+            report.outcome = _attempt_outcome(error)
+            report.error_code, report.error_message = error.reason, error.message[:200]
+            if isinstance(error, ProviderTimeout) and time.monotonic() >= call.deadline:
+                raise _deadline_passed(call, provider.name) from error
+            raise
+        finally:
+            _set_latency(report.latency, started)
+
+    def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
+        transcription = event.done.transcription
+        extra = ExtraFields(
+            request_id=call.request_id,
+            request_type="transcription_stream" if call.streamed else "transcription",
+            provider=attempt.report.provider,
+            original_model_requested=call.config.model,
+            resolved_model_used=attempt.report.model,
+            attempts=call.attempts,
+            dropped_params=attempt.dropped_params,
+        )
+        _set_latency(extra.latency, call.started)
+        if self.limits.allow_raw_payloads:
+            if attempt.raw_request is not None:
+                extra.raw_request.CopyFrom(attempt.raw_request)
+            if attempt.raw_response is not None:
+                extra.raw_response.CopyFrom(attempt.raw_response)
+            if call.config.debug.include_provider_headers:
+                extra.provider_response_headers.update(attempt.response_headers)
+        transcription.extra_fields.CopyFrom(extra)
+        complete(transcription, call.config.response_format)
+
+
+def _outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "ok"
+    return error.reason if isinstance(error, VoxgateError) else type(error).__name__
+
+
+def _attempt_outcome(error: VoxgateError) -> AttemptOutcome.ValueType:
+    return ATTEMPT_OUTCOME_TIMED_OUT if isinstance(error, ProviderTimeout) else ATTEMPT_OUTCOME_FAILED
+
+
+def _deadline_passed(call: Call, provider: str) -> DeadlineExceeded:
+    seconds = round(call.deadline - call.started, 1)
+    waiting_for = f"{provider} was working" if call.spool.finished else "the recording was still arriving"
+    return DeadlineExceeded(
+        f"The limit of {seconds} s for this call passed while {waiting_for}. Allow more time, or send less audio.",
+        metadata={"limit_seconds": str(seconds)},
+    )
+
+
+def _set_latency(latency: Duration, started: float) -> None:
+    latency.FromNanoseconds(round((time.monotonic() - started) * 1e9))

@@ -1,0 +1,186 @@
+"""Reads what servers of OpenAI's dialect answer into the API's own message.
+
+Compatible servers differ in nearly everything but `text`: times as strings, `code` as a number, `null` where an
+object should be, NaN from a decoder that gave up. Only a missing text makes an answer unreadable; whatever else is
+not what it should be counts as not given.
+"""
+
+import json
+import math
+from typing import Any
+
+import msgspec
+from voxgate.transcription.v1.transcription_pb2 import Transcription, Usage
+
+from voxgate_server.errors import ProviderGarbled
+from voxgate_server.providers.http_errors import Upstream, excerpt, read_error_body
+
+__all__ = ["fill_from_json"]
+
+_INT32 = 2**31 - 1
+
+
+def fill_from_json(target: Transcription, body: bytes, upstream: Upstream, *, diarized: bool) -> None:
+    """Fills `target` from a JSON answer of any of the formats json, verbose_json and diarized_json.
+
+    Args:
+        target: An empty message.
+        body: The whole answer.
+        upstream: Who sent it, for messages.
+        diarized: Segments with a speaker are what was asked for.
+
+    Raises:
+        ProviderGarbled: It is not JSON, has no text, or is an error in disguise.
+    """
+    answer = _decode(body)
+    if not isinstance(answer, dict):
+        raise ProviderGarbled(f"{upstream} sent an answer that is not a JSON object.")
+    if answer.get("error"):
+        said = excerpt(read_error_body(body).message, upstream.secrets)
+        raise ProviderGarbled(f"{upstream} sent an error as if it were a success: {said or 'without a message'}")
+    text = answer.get("text")
+    if not isinstance(text, str):
+        raise ProviderGarbled(f"{upstream} sent an answer without a text.")
+    target.text = _clean(text)
+    if task := _text(answer.get("task")):
+        target.task = task
+    if language := _text(answer.get("language")):
+        target.language = language
+    if (duration := _number(answer.get("duration"))) is not None and duration >= 0:
+        target.duration = duration
+    for item in _objects(answer.get("languages")):
+        if code := _text(item.get("code")):
+            target.languages.add(code=code)
+    _fill_segments(target, _objects(answer.get("segments")), diarized=diarized)
+    _fill_words(target, _objects(answer.get("words")))
+    for item in _objects(answer.get("logprobs")):
+        logprob = _number(item.get("logprob"))
+        if logprob is not None:
+            token = target.logprobs.add(token=_text(item.get("token")), logprob=logprob)
+            token.token_bytes = _bytes(item.get("bytes"))
+    if isinstance(usage := answer.get("usage"), dict):
+        _fill_usage(target, usage)
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        pass
+    # What msgspec refuses and servers send nevertheless: NaN, 1e999, lone surrogates, broken UTF-8, a byte order mark.
+    try:
+        return json.loads(body.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _fill_segments(target: Transcription, items: list[dict[str, Any]], *, diarized: bool) -> None:
+    previous_end = 0.0
+    for index, item in enumerate(items):
+        start, end = _span(item, previous_end)
+        previous_end = end
+        identifier = item.get("id")
+        text = _text(item.get("text"))
+        speaker = _text(item.get("speaker"))
+        number = _integer(identifier)
+        if speaker and (diarized or number is None):
+            target.diarized_segments.add(
+                id=_text(identifier) or f"seg_{index + 1:03d}", speaker=speaker, start=start, end=end, text=text
+            )
+            continue
+        segment = target.segments.add(id=index if number is None else number, start=start, end=end, text=text)
+        if isinstance(tokens := item.get("tokens"), list):
+            try:
+                segment.tokens.extend(tokens)
+            except (TypeError, ValueError):
+                del segment.tokens[:]
+                segment.tokens.extend([token for token in map(_integer, tokens) if token is not None])
+        if (seek := _integer(item.get("seek"))) is not None:
+            segment.seek = seek
+        if (value := _number(item.get("temperature"))) is not None:
+            segment.temperature = value
+        if (value := _number(item.get("avg_logprob"))) is not None:
+            segment.avg_logprob = value
+        if (value := _number(item.get("compression_ratio"))) is not None:
+            segment.compression_ratio = value
+        if (value := _number(item.get("no_speech_prob"))) is not None:
+            segment.no_speech_prob = value
+
+
+def _fill_words(target: Transcription, items: list[dict[str, Any]]) -> None:
+    previous_end = 0.0
+    for item in items:
+        start, end = _span(item, previous_end)
+        previous_end = end
+        word = target.words.add(word=_text(item.get("word")) or _text(item.get("text")), start=start, end=end)
+        if speaker := _text(item.get("speaker")):
+            word.speaker = speaker
+        confidence = _number(item.get("confidence", item.get("probability")))
+        if confidence is not None and 0 <= confidence <= 1:
+            word.confidence = confidence
+
+
+def _fill_usage(target: Transcription, usage: dict[str, Any]) -> None:
+    seconds = _number(usage.get("seconds"))
+    counts = {name: _integer(usage.get(name)) for name in ("input_tokens", "output_tokens", "total_tokens")}
+    # OpenAI's own stream example leaves `type` out: what is there decides.
+    if seconds is not None and seconds >= 0 and usage.get("type", "duration") == "duration":
+        target.usage.duration.seconds = seconds
+    elif any(count is not None for count in counts.values()):
+        result = Usage()
+        tokens = result.tokens
+        tokens.input_tokens = counts["input_tokens"] or 0
+        tokens.output_tokens = counts["output_tokens"] or 0
+        tokens.total_tokens = counts["total_tokens"] or tokens.input_tokens + tokens.output_tokens
+        if isinstance(details := usage.get("input_token_details"), dict):
+            tokens.input_token_details.audio_tokens = _integer(details.get("audio_tokens")) or 0
+            tokens.input_token_details.text_tokens = _integer(details.get("text_tokens")) or 0
+        target.usage.CopyFrom(result)
+
+
+def _span(item: dict[str, Any], previous_end: float) -> tuple[float, float]:
+    start = _number(item.get("start"))
+    start = previous_end if start is None else max(start, 0.0)
+    end = _number(item.get("end"))
+    return start, start if end is None else max(end, start)
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _clean(text: str) -> str:
+    # Protobuf strings cannot hold lone surrogates. `isascii` is free and true for most.
+    if text.isascii():
+        return text
+    return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return _clean(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _INT32 else ""
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _integer(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None or abs(number) > _INT32 else int(number)
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, list):
+        return b""
+    try:
+        return bytes([int(item) for item in value])
+    except (TypeError, ValueError, OverflowError):
+        return b""

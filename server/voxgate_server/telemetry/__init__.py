@@ -1,0 +1,5 @@
+"""Logs. A leaf: every room may use it, it uses none."""
+
+from voxgate_server.telemetry.log import configure_logging, get_logger
+
+__all__ = ["configure_logging", "get_logger"]
