@@ -51,11 +51,12 @@ def read(body: bytes, cuts: list[int] | None = None, *, limits: FormLimits | Non
     return joined
 
 
-def outcome(body: bytes, cuts: list[int] | None = None) -> object:
+def outcome(body: bytes, cuts: list[int] | None = None) -> list[FormEvent] | None:
+    """The events; None of a body that is refused, be it as malformed or as cut off: a body can be both."""
     try:
         return read(body, cuts)
-    except (InvalidRequest, UploadIncomplete) as error:
-        return type(error)
+    except (InvalidRequest, UploadIncomplete):
+        return None
 
 
 def refusal(body: bytes, **limits: int) -> VoxgateError:
@@ -111,31 +112,35 @@ def test_any_chunking_gives_the_same_events(
     assert read(body, positions) == expected
 
 
+VALID = form((field("model"), b"whisper-1"), (FILE, b"RIFF1234"), (field("language"), b"en"))
+damage = st.sampled_from([
+    b"", b"--b0\r\n", b"\r\n--b0\r\n", b"\r\n--b0--", b"--b0", b"\r\n", b"\r", b"\n", b"--", b" ", b"x", b"\xff", b"\0",
+    b"\r\n" + FILE.encode(), b"\r\nContent-Length: 4", b"\r\nA:\nB", b"\r\nA: b", b": ", b'"', b"A" * 4000,
+])  # fmt: skip
+
+
 @given(
-    pieces=st.lists(
-        st.sampled_from([
-            b"--b0\r\n", b"\r\n--b0\r\n", b"\r\n--b0--", b"--b0", b"\r\n", b"\r", b"\n", b"--", b" ", b"x", b"\xff",
-            FILE.encode(), field("model").encode(), b"Content-Type: audio/wav", b"Content-Length: 1", b"A:\nB", b": ",
-            b"Content-Disposition: form-data\r\n", b"A" * 4000,
-        ]),
-        max_size=14,
-    ),
-    cuts=st.lists(st.integers(0, 20_000), max_size=10),
-)  # fmt: skip
-@example([b"--b0\r\n", FILE.encode(), b"\r\nA:\nB\r\n\r\n", b"\r\n--b0--"], [80])
-@example([b"xxxxxxxx", b"--b0\r\n", FILE.encode(), b"\r\n\r\n", b"\r\n--b0--"], [8])
-def test_malformed_bodies_end_the_same_way_for_any_chunking(pieces: list[bytes], cuts: list[int]) -> None:
-    body = b"".join(pieces)
+    edits=st.lists(st.tuples(st.integers(0, len(VALID)), st.integers(0, 9), damage), max_size=4),
+    cuts=st.lists(st.integers(0, len(VALID) + 1000), max_size=10),
+)
+@example([(0, len(VALID), b"\r\n\r\n--b0\r\n")], [])
+@example([(0, 0, b"xxxxxxxx")], [8])
+@example([(len("--b0"), 0, b"\r\nA:\nB")], [14])
+def test_damaged_bodies_end_the_same_way_for_any_chunking(edits: list[tuple[int, int, bytes]], cuts: list[int]) -> None:
+    body = VALID
+    for position, removed, inserted in edits:
+        body = body[:position] + inserted + body[position + removed :]
     whole = outcome(body)
     assert outcome(body, [min(cut, len(body)) for cut in cuts]) == whole
     assert outcome(body, list(range(len(body)))) == whole
 
 
-@pytest.mark.parametrize("size", range(0, len(form((field("model"), b"m"), (FILE, b"RIFF")))))
+@pytest.mark.parametrize("size", range(len(form((field("model"), b"m"), (FILE, b"RIFF")))))
 def test_a_body_that_breaks_off_is_never_a_whole_form(size: int) -> None:
     body = form((field("model"), b"m"), (FILE, b"RIFF"))
     if size < len(body) - 2:  # the line break after the closing boundary may be missing
-        assert outcome(body[:size]) is UploadIncomplete
+        with pytest.raises(UploadIncomplete):
+            read(body[:size])
     else:
         assert read(body[:size])[-1] == End()
 
@@ -222,14 +227,18 @@ def test_a_file_sent_as_text_is_explained(head: str) -> None:
         (form((FILE, b"1"), (FILE, b"2")), "file", "more than one file"),
         (form((FILE.replace('"file"', '"audio"'), b"1")), "audio", "as `file`"),
         (form((field("model"), b"m")), "file", "has no file"),
-        (b"--b0--\r\n", "file", "form is empty"),
+        (b"--b0--\r\n", "file", "has no file"),
         (form((FILE, b"x"), (field("model"), b"\xff")), "model", "not UTF-8"),
         (form((field(""), b"x"), (FILE, b"x")), None, "no name"),
-        (form(("Content-Type: text/plain", b"x"), (FILE, b"x")), None, "not valid multipart"),
-        (form(('Content-Disposition: attachment; name="x"', b"x"), (FILE, b"x")), None, "not valid multipart"),
+        (form(("Content-Type: text/plain", b"x"), (FILE, b"x")), None, "no name"),
+        (form(('Content-Disposition: attachment; name="x"', b"x"), (FILE, b"x")), None, "form-data"),
         (form((FILE + "\r\nContent-Transfer-Encoding: base64", b"x")), None, "Content-Transfer-Encoding"),
-        (form((FILE + "\r\n" + FILE, b"x")), None, "two Content-Disposition"),
-        (form((FILE + "\r\nContent-Length: 2", b"x")), None, "not valid multipart"),
+        (form((FILE + "\r\n" + FILE, b"x")), None, "malformed headers"),
+        (form((FILE + "\r\nA:\nB", b"x")), None, "malformed headers"),
+        (form((FILE + "\r\nA b: c", b"x")), None, "malformed headers"),
+        (form(("", b"x"), (FILE, b"x")), None, "malformed headers"),
+        (form((FILE, b"x"), end=b"--b0xx"), None, "other bytes follow"),
+        (form((FILE, b"x")) + b"x" * 1023, None, "closing boundary"),
         (form((FILE + "\r\n folded", b"x")), None, "not valid multipart"),
         (b"preamble\r\n" + form((FILE, b"x")), None, "does not start with the boundary"),
         (form((FILE, b"x")).replace(b"--b0\r\n", b"--b0\n"), None, "not valid multipart"),
@@ -270,13 +279,12 @@ def test_usable_boundaries(boundary: str) -> None:
 def test_every_limit_holds_for_any_chunking() -> None:
     parts = [(field(f"f{index}"), b"x") for index in range(63)]
     assert len(read(form(*parts, (FILE, b"x")))) == 67
-    assert "segment count" in refusal(form(*parts, (field("more"), b"x"), (FILE, b"x"))).message
+    assert "more than 64 parts" in refusal(form(*parts, (field("more"), b"x"), (FILE, b"x"))).message
 
-    longest = 4096 - len(FILE + "\r\n") - len("X-A: \r\n")
+    longest = 4096 - len(FILE + "\r\nX-A: ")
     assert read(form((FILE + "\r\nX-A: " + "a" * longest, b"x")))
     for head in ("a" * (longest + 1), "a" * 5000, "a" * 100_000):
         refusal(form((FILE + "\r\nX-A: " + head, b"x")))
-    refusal(form((FILE + "\r\nX-A: a" * 8, b"x")))
 
     assert refusal(form((field("language"), b"x" * 65_537), (FILE, b"x"))).param == "language"
     assert read(form((field("language"), b"x" * 65_536), (FILE, b"x")))
@@ -288,7 +296,7 @@ def test_every_limit_holds_for_any_chunking() -> None:
 def test_an_endless_epilogue_is_refused() -> None:
     reader = FormReader(CONTENT_TYPE)
     assert reader.feed(form((FILE, b"x")))[-1] == End()
-    assert reader.feed(b"x" * 1024) == []
+    assert reader.feed(b"x" * 1022) == []  # the line break after the boundary counts
     with pytest.raises(InvalidRequest, match="closing boundary"):
         reader.feed(b"x")
 

@@ -123,7 +123,9 @@ def test_a_body_above_the_limit() -> None:
     assert "as a form" in raised.value.message
 
 
-@given(body=st.one_of(st.binary(max_size=100), st.text(max_size=100).map(lambda text: json.dumps({"file": text}).encode())))
+@given(
+    body=st.one_of(st.binary(max_size=100), st.text(max_size=100).map(lambda text: json.dumps({"file": text}).encode()))
+)
 def test_any_body_is_read_or_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest):  # none of these names a model
         decode_json_body(body)
