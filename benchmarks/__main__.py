@@ -14,7 +14,7 @@ import uvloop
 
 from benchmarks.figures import FIGURES, table
 from benchmarks.process import Upstream
-from benchmarks.scenarios import SCENARIOS, Lab, Run, Scenario
+from benchmarks.scenarios import SCENARIOS, Lab, NoAnswerError, Run, Scenario
 
 _GATEWAY = "voxgate_server.cli serve --config {config} --host 127.0.0.1 --grpc-port {grpc_port} --rest-port {rest_port}"
 
@@ -32,7 +32,7 @@ async def _run(lab: Lab, scenarios: list[Scenario], quick: bool) -> dict[str, di
             for target in scenario.targets[turn:] + scenario.targets[:turn]:
                 try:
                     run = await lab.measure(scenario, target, load)
-                except RuntimeError as error:
+                except NoAnswerError as error:
                     run = {"broken": str(error)}
                 runs[target].append(run)
                 shown = {k: round(v, 2) if isinstance(v, float) else v for k, v in run.items()}
@@ -47,6 +47,9 @@ async def _main(args: argparse.Namespace) -> int:
         lab = Lab(upstream, shlex.split(args.command), args.gateway_cpu)
         try:
             results = await _run(lab, scenarios, args.quick)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 1
         finally:
             await lab.close()
     print(table(results))

@@ -14,7 +14,7 @@ from benchmarks.load import Client, Load, Outcome
 from benchmarks.process import Gateway, Tree, Upstream, machine_busy_seconds
 from benchmarks.upstream import UPSTREAM_KEY
 
-__all__ = ["DIRECT", "GRPC", "REST", "SCENARIOS", "Lab", "Run", "Scenario"]
+__all__ = ["DIRECT", "GRPC", "REST", "SCENARIOS", "Lab", "NoAnswerError", "Run", "Scenario"]
 
 DIRECT, REST, GRPC = "direct", "rest", "grpc"
 MB: Final = 1_000_000
@@ -23,6 +23,10 @@ Run = dict[str, float | str | dict[str, int]]
 """The figures of one run of a scenario over one target, by name; the unit is the name's last word."""
 
 _START_SECONDS: Final = 30
+
+
+class NoAnswerError(Exception):
+    """A gateway that was started gives no correct answer."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Lab:
         """Runs a scenario's load once over one target.
 
         Raises:
-            RuntimeError: The gateway did not come up.
+            NoAnswerError: The gateway runs, but not one reply was right.
+            RuntimeError: The gateway ended at its start; the message has the end of its log.
         """
         if target == DIRECT:
             prefix = "/throttled" if load.model == "throttled" else ""
@@ -128,8 +133,10 @@ class Lab:
         gateway = self._gateway = Gateway(self._command, self._upstream.port, self._key, self._cpu)
         connect, first = self._connect(gateway, target), Load(calls=1, size=2048, unary=True, call_seconds=5)
         while not (outcome := await loads.run(connect, first)).timings:
-            if not gateway.alive or time.monotonic() > started + _START_SECONDS:
-                raise RuntimeError(f"the gateway gave no correct answer: {dict(outcome.errors)}\n{gateway.log()}")
+            if not gateway.alive:
+                raise RuntimeError(f"the gateway ended at its start:\n{gateway.log()}")
+            if time.monotonic() > started + _START_SECONDS:
+                raise NoAnswerError(f"no correct answer in {_START_SECONDS} s, {dict(outcome.errors)}")
             await asyncio.sleep(0.01)
         self._start_seconds = outcome.timings[0].ended - started
         await asyncio.sleep(2)  # until what it does after its first answer is done: this is idle

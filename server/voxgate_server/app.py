@@ -9,7 +9,7 @@ from typing import Self
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from voxgate_server.audio.spool import SpoolStore
-from voxgate_server.config import GatewayConfig, ModelEntry
+from voxgate_server.config import GatewayConfig
 from voxgate_server.edges.grpc.server import GrpcServer
 from voxgate_server.edges.identity import Identity
 from voxgate_server.edges.listen import ListenError, is_loopback, join_host_port
@@ -17,7 +17,7 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
-from voxgate_server.providers.base import Provider
+from voxgate_server.providers.registry import build_provider
 from voxgate_server.routing.deployments import Deployment, DeploymentTable
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
@@ -51,7 +51,8 @@ class App:
         deployments = _deployments(config, os.environ if environ is None else environ)
         created = Timestamp()
         created.GetCurrentTime()
-        table = DeploymentTable(deployments, aliases=config.aliases, created=created)
+        groups = [entry.model_name for entry in config.model_list]
+        table = DeploymentTable(deployments, groups=groups, aliases=config.aliases, created=created)
         self._spools = SpoolStore(
             directory=limits.spool_directory,
             window_bytes=limits.spool_window_bytes,
@@ -105,13 +106,13 @@ class App:
             rest_app(self.gateway, self._identity, ready=lambda: self._ready), share_port=share_ports
         )
         try:
-            grpc_port = await self._grpc.start(join_host_port(host, grpc_port), tls and grpc_credentials(tls))
+            grpc_port = await self._grpc.start(join_host_port(host, grpc_port), grpc_credentials(tls) if tls else None)
         except RuntimeError as error:
             raise _port_taken(host, grpc_port, "--grpc-port") from error
         except ValueError as error:
             raise ListenError(str(error)) from error
         try:
-            rest_port = await self._rest.start(host, rest_port, tls and http_context(tls))
+            rest_port = await self._rest.start(host, rest_port, http_context(tls) if tls else None)
         except OSError as error:
             await self._grpc.stop(0)
             raise _port_taken(host, rest_port, "--rest-port", error) from error
@@ -139,7 +140,7 @@ def _deployments(config: GatewayConfig, environ: Mapping[str, str]) -> list[Depl
         problem = "; ".join(entry.problems)
         if not problem:
             try:
-                provider = _provider(entry, config, environ)
+                provider = build_provider(entry, config, environ)
             except ValueError as error:
                 problem = str(error)
         if problem:
@@ -155,41 +156,6 @@ def _deployments(config: GatewayConfig, environ: Mapping[str, str]) -> list[Depl
             )
         )
     return deployments
-
-
-def _provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
-    """The adapter of one deployment. Raises ValueError with the reason why there is none."""
-    params = entry.litellm_params
-    match params.provider:
-        case "local":
-            from voxgate_server.providers.local import PocketsphinxProvider
-
-            local = config.voxgate.local
-            return PocketsphinxProvider(
-                model=params.provider_model, workers=local.workers, max_audio_seconds=local.max_audio_seconds
-            )
-        case "openai" | "hosted_vllm" as name:
-            from voxgate_server.providers.openai import OpenAIProvider
-
-            api_key = params.api_key.get_secret_value() if params.api_key else environ.get(f"{name.upper()}_API_KEY")
-            api_base = params.api_base or environ.get(
-                "OPENAI_BASE_URL" if name == "openai" else "HOSTED_VLLM_API_BASE"
-            )
-            if name == "hosted_vllm" and not api_base:
-                raise ValueError("hosted_vllm needs an api_base")
-            if name == "openai" and not api_key and not params.api_base:
-                raise ValueError("there is no api_key, and OPENAI_API_KEY is not set")
-            return OpenAIProvider(
-                name=name,
-                model=params.provider_model,
-                api_key=api_key,
-                organization=params.organization,
-                extra_headers=params.extra_headers,
-                drop_params=config.drops_params(entry),
-                **({"api_base": api_base} if api_base else {}),
-            )
-        case other:
-            raise ValueError(f"this release has no provider '{other}'; it has openai, hosted_vllm and local")
 
 
 def _tls_files(config: GatewayConfig) -> TlsFiles | None:

@@ -68,10 +68,10 @@ def sniff(head: bytes) -> AudioKind | None:
     for matches, kind in _AUDIO:
         if matches(head):
             return kind
-    start = _after_id3(head)
-    if start is None:
-        return MP3  # Tagged like an MP3, and the tag alone is longer than what we see.
-    return _elementary_stream(head, start)
+    if head[:3] != b"ID3":
+        return _elementary_stream(head, 0)
+    # Nothing else has such a tag, and it may be longer than what we see.
+    return _elementary_stream(head, _id3_length(head)) or MP3
 
 
 def describe(head: bytes) -> str:
@@ -91,12 +91,9 @@ def describe(head: bytes) -> str:
     return "plain text"
 
 
-def _after_id3(head: bytes) -> int | None:
-    """Where the audio begins behind an ID3v2 tag; None when that is out of sight."""
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    size = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-    return size if size < len(head) - 4 else None
+def _id3_length(head: bytes) -> int:
+    """Bytes of an ID3v2 tag: its header, and four bytes of 7 bits that say how much follows."""
+    return 10 + sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
 
 
 def _elementary_stream(head: bytes, start: int) -> AudioKind | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from voxgate_server.config import GatewayConfig
+from voxgate_server.config import LoadedConfig
 
 
 @click.command()
@@ -21,7 +21,9 @@ from voxgate_server.config import GatewayConfig
 @click.option("--host", help="Address of both listeners.  [default: 127.0.0.1]")
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="[default: 50051]")
 @click.option("--rest-port", type=click.IntRange(0, 65535), help="[default: 4000]")
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes on the same ports.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes on the same ports."
+)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
@@ -42,7 +44,8 @@ def serve(
     from voxgate_server.telemetry import configure_logging
 
     configure_logging(log_level, json=log_json)
-    config = load(config_file, warn=not share_ports)
+    loaded = load(config_file, warn=not share_ports)
+    config = loaded.config
     listen = config.voxgate.listen
     host = listen.host if host is None else host
     grpc_port = listen.grpc_port if grpc_port is None else grpc_port
@@ -50,27 +53,20 @@ def serve(
     if workers > 1:
         from voxgate_server.cli.workers import run_workers
 
-        sys.exit(run_workers(workers, host=host, ports=(grpc_port, rest_port), arguments=_worker_arguments(
-            config_file, host, grpc_port, rest_port, log_level, log_json
-        ), grace=config.voxgate.limits.drain_seconds))
+        arguments = ["--host", host, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
+        arguments += ["--log-level", log_level, "--share-ports"]
+        if config_file is not None:
+            arguments += ["--config", str(config_file)]
+        if log_json is not None:
+            arguments += ["--log-json" if log_json else "--log-text"]
+        grace = config.voxgate.limits.drain_seconds
+        sys.exit(run_workers(workers, host=host, ports=(grpc_port, rest_port), arguments=arguments, grace=grace))
     import uvloop
 
-    uvloop.run(_serve(config, host, grpc_port, rest_port, share_ports=share_ports))
+    uvloop.run(_serve(loaded, host, grpc_port, rest_port, share_ports=share_ports))
 
 
-def _worker_arguments(
-    config_file: Path | None, host: str, grpc_port: int, rest_port: int, log_level: str, log_json: bool | None
-) -> list[str]:
-    arguments = ["--host", host, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port), "--share-ports"]
-    arguments += ["--log-level", log_level]
-    if config_file is not None:
-        arguments += ["--config", str(config_file)]
-    if log_json is not None:
-        arguments += ["--log-json" if log_json else "--log-text"]
-    return arguments
-
-
-async def _serve(config: GatewayConfig, host: str, grpc_port: int, rest_port: int, *, share_ports: bool) -> None:
+async def _serve(loaded: LoadedConfig, host: str, grpc_port: int, rest_port: int, *, share_ports: bool) -> None:
     from voxgate_server.app import App
     from voxgate_server.edges.listen import ListenError, join_host_port
 
@@ -80,7 +76,8 @@ async def _serve(config: GatewayConfig, host: str, grpc_port: int, rest_port: in
         loop.add_signal_handler(number, stopping.set)
     if share_ports:
         _stop_with_parent(loop, stopping)
-    app = App(config)
+    config = loaded.config
+    app = App(config, environ=loaded.environment)
     try:
         where = await app.start(host=host, grpc_port=grpc_port, rest_port=rest_port, share_ports=share_ports)
     except ListenError as error:

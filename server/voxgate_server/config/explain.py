@@ -47,9 +47,12 @@ _SAYINGS: Mapping[str, str] = {
 """What is allowed, by pydantic's type of error. Pydantic's own sentences are not used: some quote the value."""
 
 _SECRET_KEY = re.compile(
-    r"key|secret|token|pass|credential|auth|header|cookie|url|base|dsn|environment_variables", re.IGNORECASE
+    r"key|secret|token|pass|credential|auth|header|cookie|url|api_base|dsn|environment_variables", re.IGNORECASE
 )
-_SECRET_VALUE = re.compile(r"sk-|Bearer|.*://|(?=.*[0-9])[A-Za-z0-9_+/=.-]{16,}", re.IGNORECASE)
+_MARKED = re.compile(r"\bsk-|\bbearer\b|://", re.IGNORECASE)
+"""What a key looks like wherever it was put by mistake."""
+_LONG_WORD = re.compile(r"(?<![\w+/=.-])(?=[\w+/=.-]*[0-9])[\w+/=.-]{16,}", re.ASCII)
+"""A long word with a digit in it, which may be one as well."""
 
 
 def explain(error: ValidationError, root: Node, model: type[Section], known: Set[Place]) -> list[Problem]:
@@ -65,11 +68,15 @@ def explain(error: ValidationError, root: Node, model: type[Section], known: Set
     for detail in error.errors(include_input=False, include_url=False):
         path = detail["loc"]
         node, exists = find(root, path)
-        what = f"{dotted(path)}: {_allowed(detail)}" if path else _allowed(detail)
+        saying = _allowed(detail)
+        what = f"{dotted(path)}: {saying}" if path else saying
         if exists and node.place in known:
             continue
         if exists and not (detail["type"] == "voxgate" and node.children):
-            what += f" (found {shown(node, path)})"
+            # Where a map or list belongs, a single value is a line gone wrong and may hold anything.
+            scalar = "a single value" if node.value is not None else "nothing"
+            found = scalar if saying in {_MAP, _LIST} and not node.children else shown(node, path)
+            what += f" (found {found})"
         if description := _description(model, path):
             what += f". {description}"
         problem = Problem(node.place, what)
@@ -84,8 +91,14 @@ def _allowed(detail: ErrorDetails) -> str:
     return saying.format(**{**context, **whole})
 
 
-def shown(node: Node, path: tuple[str | int, ...]) -> str:
-    """What was found, as far as it may be shown."""
+def shown(node: Node, path: tuple[str | int, ...], *, is_name: bool = False) -> str:
+    """What was found, as far as it may be shown.
+
+    Args:
+        node: What was found.
+        path: Where; values of keys that sound like secrets are not shown.
+        is_name: A name of the operator's own choice belongs there: long words are usual, and the path is no hint.
+    """
     value = node.value
     if isinstance(value, dict):
         return "a map"
@@ -97,7 +110,8 @@ def shown(node: Node, path: tuple[str | int, ...]) -> str:
         return "nothing"
     text = node.text or ""
     kind = "text" if isinstance(value, str) else "true or false" if isinstance(value, bool) else "a number"
-    if any(isinstance(part, str) and _SECRET_KEY.search(part) for part in path) or _SECRET_VALUE.match(text):
+    by_key = any(isinstance(part, str) and _SECRET_KEY.search(part) for part in path) or _LONG_WORD.search(text)
+    if _MARKED.search(text) or (by_key and not is_name):
         return f"{kind} that is not shown here"
     return quoted(text) if isinstance(value, str) else text[:60]
 

@@ -1,9 +1,10 @@
 """Aliases and fallbacks as a graph: circles are errors, names that lead nowhere are warnings."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from voxgate_server.config.explain import shown
-from voxgate_server.config.models import fallback_rules
+from voxgate_server.config.models import fallback_rules, meanings
 from voxgate_server.config.problems import Hints, Place, Problem, dotted, quoted
 from voxgate_server.config.tree import Node, find, plain
 
@@ -27,7 +28,9 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
     """
     groups = dict.fromkeys(served)
     for entry in find(root, ("model_list",))[0].items:
-        groups.update({name.text: None for name in [entry.map.get("model_name")] if name and name.text})
+        name, exists = find(entry, ("model_name",))
+        if exists and isinstance(name.value, str | int):
+            groups[str(name.value)] = None
     wildcards = tuple(name[:-1] for name in groups if name.endswith("*"))
     aliases = {alias: (node.map.get("model", node)) for alias, node in _section(root, "model_group_alias").map.items()}
     hints = Hints()
@@ -35,7 +38,7 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
     def check(name: str, node: Node, path: tuple[str | int, ...]) -> None:
         if name in groups or name in aliases or name == "*" or name.startswith(wildcards):
             return
-        found = shown(node, path) if node.text == name else quoted(name)
+        found = quoted(name) if node.value != name else shown(node, path, is_name=True)
         what = f"{dotted(path)}: no entry of model_list is called {found}{hints.hint(name, groups)}"
         warnings.append(Problem(node.place, what))
 
@@ -44,17 +47,21 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
         if isinstance(node.value, str):
             means[alias] = {node.value: node.place}
             check(node.value, node, ("router_settings", "model_group_alias", alias))
-    circles = _circles(means)
-    for circle, place in circles:
+    for circle, place in _circles(means):
         problems.append(Problem(place, f"router_settings.model_group_alias: the alias leads back to itself: {circle}"))
 
+    in_the_end = meanings({alias: name for alias, names in means.items() for name in names})
     fallbacks: Graph = {}
+    sources: set[tuple[str | int, ...]] = set()
     for group, target, path, node in _rules(root):
         check(target, node, path)
         # `*` stands for every group without fallbacks of its own, among them the one it names.
         if group != "*":
-            check(group, find(root, path[:-1])[0], path[:-1])
-            source, destination = (_meant(name, means) if not circles else name for name in (group, target))
+            if path[:-1] not in sources:
+                sources.add(path[:-1])
+                written = find(root, path[:-1])[0]
+                check(group, replace(written, place=written.key or written.place), path[:-1])
+            source, destination = (in_the_end.get(name, name) for name in (group, target))
             fallbacks.setdefault(source, {}).setdefault(destination, node.place)
     for circle, place in _circles(fallbacks):
         problems.append(Problem(place, f"fallbacks: a group would be its own fallback: {circle}"))
@@ -64,13 +71,6 @@ def _section(root: Node, key: str) -> Node:
     """A key of `router_settings`, or an empty node."""
     node, exists = find(root, ("router_settings", key))
     return node if exists else root.holding({})
-
-
-def _meant(name: str, means: Graph) -> str:
-    """The group a name stands for, where no alias leads in a circle."""
-    while name in means:
-        name = next(iter(means[name]))
-    return name
 
 
 def _rules(root: Node) -> Iterable[tuple[str, str, tuple[str | int, ...], Node]]:

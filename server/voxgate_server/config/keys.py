@@ -66,7 +66,8 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     (_PARAMS, "rpm tpm itpm otpm max_parallel_requests", _IGNORED, _LIMITS),
     (_PARAMS, "max_budget budget_duration default_api_key_tpm_limit default_api_key_rpm_limit", _IGNORED, _ACCOUNTS),
     (_PARAMS, "max_file_size_mb", _IGNORED, "use voxgate.limits.max_audio_bytes, which holds for all deployments"),
-    (_PARAMS, "weight order tags tag_regex", _IGNORED, "planned: routing strategies"),
+    (_PARAMS, "weight", _HONOURED, "a weight of 0 comes last"),
+    (_PARAMS, "order tags tag_regex", _IGNORED, "planned: routing strategies"),
     (_PARAMS, "cooldown_time max_retries num_retries", _IGNORED, "planned: retries and cooldown"),
     (_PARAMS, "stream_timeout", _IGNORED, "planned: answers as a stream"),
     (_PARAMS, "mock_response", _IGNORED, "planned: mock answers"),
@@ -82,7 +83,8 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     ("router_settings", "fallbacks model_group_alias", _HONOURED, ""),
     ("router_settings", "default_fallbacks", _HONOURED, ""),
     ("router_settings.fallbacks.*.*.*", "model", _HONOURED, ""),
-    ("router_settings.model_group_alias.*", "model hidden", _HONOURED, ""),
+    ("router_settings.model_group_alias.*", "model", _HONOURED, ""),
+    ("router_settings.model_group_alias.*", "hidden", _IGNORED, "planned: aliases that are not listed"),
     (
         "router_settings",
         "timeout",
@@ -221,7 +223,7 @@ def standing(path: tuple[str | int, ...]) -> Key:
     """What becomes of the key at a path; indices of lists are numbers in it."""
     level = _find(path)
     if level is None and path[0] == "model_list" and path[2:3] == ("litellm_params",):
-        return Key(Standing.UNKNOWN, "passed to the adapter of the provider as it is")
+        return Key(Standing.UNKNOWN, "without effect unless the provider's adapter knows it")
     return level.key if level else Key(Standing.UNKNOWN)
 
 

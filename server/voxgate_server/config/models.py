@@ -174,7 +174,8 @@ def fallback_rules(value: Any) -> Iterator[tuple[str, str, tuple[str | int, ...]
     """
     for index, rule in enumerate(value if isinstance(value, list | tuple) else ()):
         for group, targets in rule.items() if isinstance(rule, Mapping) else ():
-            for number, target in enumerate([targets] if isinstance(targets, str) else targets or ()):
+            listed = [targets] if isinstance(targets, str) else targets if isinstance(targets, list | tuple) else []
+            for number, target in enumerate(listed):
                 name = target.get("model") if isinstance(target, Mapping) else target
                 if isinstance(name, str):
                     yield group, name, (index, group, number)
@@ -201,6 +202,19 @@ class Alias(Section):
     """The group, or another alias."""
     hidden: bool = False
     """Not listed among the models. Default false."""
+
+
+def meanings(direct: Mapping[str, str]) -> dict[str, str]:
+    """What each name means in the end, where a name may mean another name. A circle ends where it is entered."""
+    found: dict[str, str] = {}
+    for name in direct:
+        trail: dict[str, None] = {}
+        end = name
+        while end in direct and end not in found and end not in trail:
+            trail[end] = None
+            end = direct[end]
+        found.update(dict.fromkeys(trail, found.get(end, end)))
+    return found
 
 
 def _alias(value: Any) -> Any:
@@ -269,15 +283,7 @@ class GatewayConfig(Section):
     @cached_property
     def aliases(self) -> Mapping[str, str]:
         """The group each alias means in the end."""
-        direct = {name: alias.model for name, alias in self.router_settings.model_group_alias.items()}
-        found = {}
-        for name, group in direct.items():
-            seen = {name}
-            while group in direct and group not in seen:
-                seen.add(group)
-                group = direct[group]  # noqa: PLW2901
-            found[name] = group
-        return found
+        return meanings({name: alias.model for name, alias in self.router_settings.model_group_alias.items()})
 
     def attempt_seconds(self, entry: ModelEntry) -> float | None:
         """Seconds one attempt at a deployment may take; None leaves it what is left of the call."""

@@ -81,7 +81,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             exchange = _Exchange(None, None)
             body = content
         else:
-            assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101
+            assert isinstance(stream, httpx.AsyncByteStream)
             body = exchange = _Exchange(aiter(stream), timeout.get("write"))
         _current.set(exchange)
         try:
@@ -163,7 +163,7 @@ class _Exchange:
 
     async def __anext__(self) -> bytes:
         """The next piece of the body. That it is asked for means that the one before was taken."""
-        assert self._body is not None  # noqa: S101
+        assert self._body is not None
         self._stop_timer()
         try:
             chunk = await anext(self._body)

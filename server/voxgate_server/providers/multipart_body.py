@@ -43,7 +43,8 @@ class MultipartBody(httpx.AsyncByteStream):
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self._spool = spool
         self._cursor = spool.cursor()
-        self._started = False
+        self.started = False
+        """Somebody has begun to take it."""
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self.content_length = len(self._head) + spool.size + len(self._tail) if spool.finished else None
         """Bytes of the whole body; None while the recording is still arriving (it is sent chunked then)."""
@@ -67,8 +68,8 @@ class MultipartBody(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         # A class and not a generator: a generator that is left in the middle needs somebody to close it.
-        if not self._started:
-            self._started = True
+        if not self.started:
+            self.started = True
             return self._head
         if self.complete:
             raise StopAsyncIteration

@@ -6,7 +6,7 @@ what the caller wants: text, srt and vtt are rendered by the gateway, for all pr
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 
 import httpx
 import msgspec
@@ -15,7 +15,7 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import RawPayload
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
-from voxgate_server.audio.sniff import sniff
+from voxgate_server.audio.sniff import HEAD_BYTES, sniff
 from voxgate_server.errors import (
     AudioTooLarge,
     DeadlineExceeded,
@@ -45,7 +45,6 @@ _SMALL_BYTES = 256 * 1024
 """Recordings up to this size go out as one piece."""
 _THREAD_BYTES = 512 * 1024
 """Answers above this size are read in a thread, so that the event loop does not stand still."""
-_SNIFF_BYTES = 64
 
 _MEDIA_TYPES = {
     "flac": "audio/flac",
@@ -143,14 +142,14 @@ class OpenAIProvider:
         """Closes the connections."""
         await self._transport.aclose()
 
-    async def transcribe(self, attempt: Attempt) -> AsyncIterator[TranscriptionEvent]:
+    async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
         """Runs one attempt and yields exactly one event, `done`.
 
         Raises:
             UnsupportedParameter: The model cannot do what an option asks for; nothing was sent.
             UnsupportedAudio: The audio has no container; nothing was sent.
             AudioTooLarge: For this server.
-            DeadlineExceeded: The caller was still sending when the time was over.
+            DeadlineExceeded: The time was over before anything was sent, or while the caller was still sending.
             ProviderError: The server did not answer well; the class says in what way.
             VoxgateError: Whatever the spool's cursor raises, unchanged.
         """
@@ -163,10 +162,13 @@ class OpenAIProvider:
             who=str(self._upstream),
         )
         self._check_audio(attempt)
+        seconds_left = attempt.deadline - time.monotonic()
+        if seconds_left <= 0:
+            raise DeadlineExceeded(f"The time for the call was over before {self._upstream} was asked.")
         body: MultipartBody | None = None
         event = TranscriptionEvent()
         try:
-            async with asyncio.timeout(attempt.deadline - time.monotonic()) as limit:
+            async with asyncio.timeout(seconds_left) as limit:
                 filename, media_type = await _file_kind(attempt)
                 body = MultipartBody(fields, spool=attempt.spool, filename=filename, media_type=media_type)
                 if attempt.config.debug.include_raw_request:
@@ -256,15 +258,17 @@ class OpenAIProvider:
 
     def _too_late(self, body: MultipartBody | None) -> VoxgateError:
         if body is None or body.waiting:
-            received = "before it was asked" if body is None else f"after {body.audio_bytes} bytes"
+            sent = 0 if body is None else body.audio_bytes
             return DeadlineExceeded(
-                f"The time for the call was over {received}: the caller was still sending the recording. "
-                "Send it faster, or allow the call more time."
+                f"The time for the call was over while the recording was still coming in; {sent} bytes of it had been "
+                "passed on. Send it faster, or allow the call more time."
             )
         if body.complete:
-            what = "had the whole recording and did not answer in the time that was left"
-        else:
+            what = "did not answer in the time that was left"
+        elif body.started:
             what = f"had taken {body.audio_bytes} bytes of the recording when the time was over"
+        else:
+            what = "could not be connected to in the time that was left"
         return ProviderTimeout(f"{self._upstream} {what}.", metadata={"provider": self._name})
 
 
@@ -295,7 +299,7 @@ def _headers(
 
 async def _file_kind(attempt: Attempt) -> tuple[str, str]:
     # OpenAI looks at the extension first: a wrong or missing one is refused although the bytes are fine.
-    kind = sniff(await attempt.spool.head(_SNIFF_BYTES))
+    kind = sniff(await attempt.spool.head(HEAD_BYTES))
     if kind is not None:
         return f"audio.{kind.extension}", kind.media_type
     extension = attempt.audio.filename.rpartition(".")[2].lower()
@@ -305,13 +309,13 @@ async def _file_kind(attempt: Attempt) -> tuple[str, str]:
 
 
 async def _read(response: httpx.Response) -> bytes:
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     return b"".join([chunk async for chunk in response.stream])
 
 
 async def _read_error(response: httpx.Response) -> bytes:
     # The status is what counts: a body that is slow, cut or endless must not take it away.
-    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     received = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_SECONDS):
@@ -330,7 +334,7 @@ def _raw_form(fields: list[tuple[str, str]], filename: str, media_type: str) -> 
         shown = f"{len(value)} characters" if name == "known_speaker_references[]" else value
         if name.endswith("[]"):
             values = form.setdefault(name, [])
-            assert isinstance(values, list)  # noqa: S101
+            assert isinstance(values, list)
             values.append(shown)
         else:
             form[name] = shown

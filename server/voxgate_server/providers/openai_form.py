@@ -96,7 +96,9 @@ def build_form(
     translation = is_translation(config)
     if translation and not family.translation:
         raise UnsupportedParameter(
-            f"{who} does not translate. Choose a whisper model.", param="task", metadata={"parameter": "task"}
+            f"{who} cannot take the task 'translate'. Choose a whisper model.",
+            param="task",
+            metadata={"parameter": "task"},
         )
     known = family.options & TRANSLATION_OPTIONS if translation else family.options
     fields = [("model", model)]

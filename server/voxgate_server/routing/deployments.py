@@ -36,25 +36,31 @@ class DeploymentTable:
 
     Args:
         deployments: In the order of the configuration.
+        groups: All groups of the configuration, also those whose deployments are all unusable.
         aliases: Further names of groups.
         created: When the table was made, for `Model.create_time`.
     """
 
     def __init__(
-        self, deployments: Iterable[Deployment], *, aliases: Mapping[str, str] | None = None, created: Timestamp
+        self,
+        deployments: Iterable[Deployment],
+        *,
+        groups: Iterable[str] = (),
+        aliases: Mapping[str, str] | None = None,
+        created: Timestamp,
     ) -> None:
-        groups: dict[str, list[Deployment]] = {}
+        grouped: dict[str, list[Deployment]] = {name: [] for name in groups}
         for deployment in deployments:
-            groups.setdefault(deployment.group, []).append(deployment)
-        self._groups: dict[str, Sequence[Deployment]] = {name: tuple(group) for name, group in groups.items()}
+            grouped.setdefault(deployment.group, []).append(deployment)
+        self._groups: dict[str, Sequence[Deployment]] = {name: tuple(group) for name, group in grouped.items()}
         self._aliases = dict(aliases or {})
         self._created = created
 
     def group(self, model: str, *, param: str = "model") -> Sequence[Deployment]:
-        """The deployments that serve `model`.
+        """The deployments that serve `model`; none when the operator knows it and all of them are unusable.
 
         Raises:
-            UnknownModel: There are none; the error names similar ones.
+            UnknownModel: There is no such group; the error names similar ones.
         """
         name = self._name(model)
         if name is None:
@@ -67,7 +73,7 @@ class DeploymentTable:
 
     def models(self) -> list[Model]:
         """What callers can ask for, in order of the ids."""
-        return [self._model(name) for name in sorted(self._groups)]
+        return [self._model(name) for name in sorted(self._groups) if self._groups[name]]
 
     def model(self, model: str) -> Model:
         """One model, by its id or an alias.
@@ -76,9 +82,13 @@ class DeploymentTable:
             UnknownModel: There is none; the error names similar ones.
         """
         name = self._name(model)
-        if name is None:
+        if name is None or not self._groups[name]:
             raise self._unknown(model, "model")
         return self._model(name)
+
+    def knows(self, model: str) -> bool:
+        """Whether there is such a group."""
+        return self._name(model) is not None
 
     def deployments(self) -> list[Deployment]:
         """All of them."""

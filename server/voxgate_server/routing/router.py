@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from voxgate.transcription.v1.config_pb2 import RouteTarget, TranscriptionConfig
 
-from voxgate_server.errors import InvalidRequest, UnsupportedParameter
+from voxgate_server.errors import InvalidRequest, ProviderUnavailable, UnsupportedParameter
 from voxgate_server.routing.capabilities import refusal
 from voxgate_server.routing.deployments import Deployment, DeploymentTable
 
@@ -39,6 +39,7 @@ class Router:
         Raises:
             UnknownModel: There is no such model, or no such fallback.
             UnsupportedParameter: No target can do what is asked for; the error is that of the first.
+            ProviderUnavailable: The operator knows the model, and none of its deployments can be used.
         """
         routing = config.routing
         timeout = routing.attempt_timeout.ToTimedelta().total_seconds() if routing.HasField("attempt_timeout") else None
@@ -51,16 +52,22 @@ class Router:
                 )
                 targets += more
                 refused += more_refused
-        if not targets:
+        if targets:
+            return targets
+        if refused:
             raise refused[0]
-        return targets
+        raise ProviderUnavailable(
+            f"No deployment of '{config.model}' is usable at present; the server's log says why.",
+            metadata={"model": config.model},
+        )
 
     def _fallbacks(self, config: TranscriptionConfig) -> Sequence[RouteTarget]:
         if config.routing.fallbacks:
             return config.routing.fallbacks
         group = self.table.name(config.model)
         names = self.fallbacks.get(group, self.fallbacks.get("*", ()))
-        return [RouteTarget(model=name) for name in names if name != group]
+        # A configured name without a group was reported when the configuration was loaded.
+        return [RouteTarget(model=name) for name in names if name != group and self.table.knows(name)]
 
     def _group_targets(
         self, model: str, param: str, config: TranscriptionConfig, timeout: float | None

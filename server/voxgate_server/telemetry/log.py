@@ -41,5 +41,5 @@ def configure_logging(level: str = "info", *, json: bool | None = None) -> None:
 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose lines carry `logger=name`."""
-    return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(logger=name))
+    """A logger whose lines carry `room=name`."""
+    return cast("structlog.typing.FilteringBoundLogger", structlog.get_logger(room=name))

@@ -1,5 +1,8 @@
 """The outermost interceptor: names the call, checks the key, and lets nothing out but errors meant for the caller."""
 
+# The stubs know types as generic that are not so at run time.
+from __future__ import annotations
+
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar

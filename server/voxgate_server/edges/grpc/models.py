@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Any
+from typing import Any, TypeAlias
 
 from grpc import aio
 from voxgate.transcription.v1 import model_service_pb2 as api
@@ -13,7 +13,7 @@ from voxgate_server.gateway import Gateway
 
 __all__ = ["ModelServicer"]
 
-_Context = aio.ServicerContext[Any, Any]
+_Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 _DEFAULT_PAGE = 100
 _LARGEST_PAGE = 1000
 

@@ -55,6 +55,11 @@ class GrpcServer:
                 ("grpc.keepalive_time_ms", 30_000),
                 ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.http2.ping_timeout_ms", 10_000),
+                # A fixed window per stream instead of one that grows with the bandwidth: uploads are taken as fast as
+                # the spool takes them, and eight large ones at once would otherwise hold hundreds of megabytes here.
+                # 512 KiB still carries 10 MB/s over a round trip of 50 ms.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", 512 << 10),
                 ("grpc.max_metadata_size", 8192),
                 ("grpc.absolute_max_metadata_size", 16_384),
             ],

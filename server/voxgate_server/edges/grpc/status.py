@@ -1,5 +1,8 @@
 """Errors as gRPC has them: a code, and google.rpc details small enough to arrive."""
 
+# The stubs know types as generic that are not so at run time.
+from __future__ import annotations
+
 from typing import NoReturn
 
 from google.protobuf.message import Message

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from grpc import aio
 from voxgate.transcription.v1 import transcription_service_pb2 as api
@@ -20,7 +20,7 @@ from voxgate_server.gateway import Gateway
 
 __all__ = ["TranscriptionServicer"]
 
-_Context = aio.ServicerContext[Any, Any]
+_Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 _DEADLINE_MARGIN = 0.25
 """Seconds before the caller's deadline at which work ends, so that the answer says why."""
 _SLICE = 256 * 1024

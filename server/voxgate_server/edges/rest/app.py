@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voxgate_server.edges.identity import Identity
 from voxgate_server.edges.rest.encode import model_body, models_body
-from voxgate_server.edges.rest.fence import Fence, request_context
+from voxgate_server.edges.rest.fence import Fence
 from voxgate_server.edges.rest.respond import send_json, send_response
 from voxgate_server.edges.rest.transcriptions import TranscriptionEndpoint
 from voxgate_server.errors import UnknownRoute

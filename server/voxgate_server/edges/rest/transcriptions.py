@@ -1,6 +1,7 @@
 """POST …/audio/transcriptions and …/audio/translations."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import cast
 
 from starlette.types import Receive, Scope, Send
@@ -11,12 +12,19 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server.call import Call, RequestContext
 from voxgate_server.edges.intake import answer_while_receiving
 from voxgate_server.edges.rest.decode import DecodedForm, decode_form
-from voxgate_server.edges.rest.encode import encode
+from voxgate_server.edges.rest.encode import encode_transcription
 from voxgate_server.edges.rest.fence import request_context
 from voxgate_server.edges.rest.form import Field, FileData, FileStart, FormReader
 from voxgate_server.edges.rest.json_body import decode_json_body
 from voxgate_server.edges.rest.respond import send_response
-from voxgate_server.errors import AudioTooLarge, Cancelled, InvalidRequest, UploadIdle, UploadIncomplete, VoxgateError
+from voxgate_server.errors import (
+    AudioTooLarge,
+    Cancelled,
+    UnsupportedParameter,
+    UploadIdle,
+    UploadIncomplete,
+    VoxgateError,
+)
 from voxgate_server.gateway import Gateway
 
 __all__ = ["TranscriptionEndpoint"]
@@ -62,45 +70,39 @@ class TranscriptionEndpoint:
 
     async def _send(self, send: Send, config: TranscriptionConfig, transcription: Transcription) -> None:
         extra = transcription.extra_fields
-        headers = [
-            (b"x-voxgate-request-id", extra.request_id.encode()),
-            (b"x-request-id", extra.request_id.encode()),
-        ]
-        if transcription.HasField("rendered") and not self._with_extra_fields:
-            rendered = transcription.rendered
-            body, media_type = rendered.body.encode(), rendered.media_type.encode()
-        else:
-            body, media_type = encode(transcription, config, with_extra_fields=self._with_extra_fields), b"application/json"
+        request_id = extra.request_id.encode()
+        headers = [(b"x-voxgate-request-id", request_id), (b"x-request-id", request_id)]
         if extra.dropped_params:
-            headers.append((b"x-voxgate-dropped-params", ",".join(extra.dropped_params).encode("latin-1", "replace")))
-        await send_response(send, body, media_type, headers=headers)
+            headers.append((b"x-voxgate-dropped-params", ",".join(extra.dropped_params).encode("ascii", "replace")))
+        answer = encode_transcription(
+            transcription,
+            config.response_format,
+            granularities=config.timestamp_granularities,
+            with_extra_fields=self._with_extra_fields,
+        )
+        await send_response(send, answer.body, answer.media_type.encode(), headers=headers)
 
 
+@dataclass(frozen=True, slots=True)
 class _PathOptions:
     """What the path of a request says about its options."""
 
-    def __init__(self, model: str | None, translate: bool) -> None:
-        self._model = model
-        self._translate = translate
-
-    @property
-    def has_model(self) -> bool:
-        return self._model is not None
+    model: str | None
+    translate: bool
 
     def apply(self, form: DecodedForm) -> TranscriptionConfig:
+        """The options of the whole request."""
         if form.stream:
-            raise InvalidRequest(
+            raise UnsupportedParameter(
                 "Streamed answers are not part of this release; leave `stream` out, or call TranscribeEvents by gRPC.",
                 param="stream",
             )
         config = form.config
-        if self._model is not None:
-            config.model = self._model
-        if self._translate:
+        if self.translate:
             config.task = TRANSCRIPTION_TASK_TRANSLATE
-        # A field nobody here knows may be one of the provider's own; its adapter takes or refuses it by name.
-        for name, value in form.unknown.items():
-            config.extra_params[name] = value  # type: ignore[assignment]
+        if form.unknown:
+            # A field nobody here knows may be one of the provider's own; its adapter takes or refuses it by name.
+            config.extra_params.update(form.unknown)  # type: ignore[arg-type]  # JSON values all of them
         return config
 
 
@@ -130,7 +132,7 @@ class _Body:
         if message["type"] == "http.disconnect":
             raise UploadIncomplete("The client went away before the upload was complete.")
         self.complete = not message.get("more_body", False)
-        return cast(bytes, message.get("body", b""))
+        return cast("bytes", message.get("body", b""))
 
     async def gone(self) -> None:
         """Waits until the client goes away. Returns never.
@@ -179,7 +181,7 @@ class _Request:
                     metadata={"limit_bytes": str(_JSON_BODY_BYTES)},
                 )
         # Base64 and JSON of a long recording take a while; the loop must not stand still for them.
-        request = await asyncio.to_thread(decode_json_body, bytes(body))
+        request = await asyncio.to_thread(decode_json_body, bytes(body), model=self._options.model)
         call = self._open(request.filename, request.media_type)
         self._gateway.plan(call, self._options.apply(request.form))
         await call.spool.write(request.audio)
@@ -202,7 +204,7 @@ class _Request:
     def _can_start(self) -> bool:
         """The recording has begun and the model is known: the provider can begin to read."""
         return self._call is not None and (
-            self._options.has_model or any(name == "model" for name, _ in self._fields)
+            self._options.model is not None or any(name == "model" for name, _ in self._fields)
         )
 
     async def _take(self, reader: FormReader) -> None:
@@ -255,7 +257,8 @@ class _Request:
                 self._superseded = False
 
     def _decode(self) -> TranscriptionConfig:
-        return self._options.apply(decode_form(self._fields))
+        form = decode_form(self._fields, model=self._options.model, complete=self._body.complete)
+        return self._options.apply(form)
 
     def _open(self, filename: str, media_type: str) -> Call:
         self._call = self._gateway.open(

@@ -80,6 +80,8 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """A fault of the gateway itself; tell the operator the request id. INTERNAL."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 25
     """The caller's own limit passed. DEADLINE_EXCEEDED."""
+    ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 26
+    """The caller went away; seen in the log only. CANCELLED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable cause of an error."""
@@ -136,6 +138,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 24
 """A fault of the gateway itself; tell the operator the request id. INTERNAL."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 25
 """The caller's own limit passed. DEADLINE_EXCEEDED."""
+ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 26
+"""The caller went away; seen in the log only. CANCELLED."""
 
 @typing.final
 class RoutingFailure(message.Message):

@@ -1,0 +1,79 @@
+"""Which adapter serves a deployment of the configuration."""
+
+from collections.abc import Callable, Mapping
+
+from voxgate_server.config import GatewayConfig, ModelEntry
+from voxgate_server.providers.base import Provider
+
+__all__ = ["PROVIDERS", "build_provider"]
+
+# Adapters are imported when a deployment needs them: the embedded recogniser and its libraries are an extra.
+
+
+def _local(entry: ModelEntry, config: GatewayConfig, _environ: Mapping[str, str]) -> Provider:
+    from voxgate_server.providers.local import PocketsphinxProvider
+
+    local = config.voxgate.local
+    return PocketsphinxProvider(
+        model=entry.litellm_params.provider_model, workers=local.workers, max_audio_seconds=local.max_audio_seconds
+    )
+
+
+def _openai(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
+    base = entry.litellm_params.api_base or environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_BASE")
+    key = _api_key(entry, environ, "OPENAI_API_KEY")
+    if key is None and base is None:
+        raise ValueError("there is no api_key, and OPENAI_API_KEY is not set")
+    return _openai_dialect(entry, config, key, base or "https://api.openai.com/v1")
+
+
+def _hosted_vllm(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
+    base = entry.litellm_params.api_base or environ.get("HOSTED_VLLM_API_BASE")
+    if base is None:
+        raise ValueError("there is no api_base, and HOSTED_VLLM_API_BASE is not set")
+    return _openai_dialect(entry, config, _api_key(entry, environ, "HOSTED_VLLM_API_KEY"), base)
+
+
+def _openai_dialect(entry: ModelEntry, config: GatewayConfig, api_key: str | None, api_base: str) -> Provider:
+    from voxgate_server.providers.openai import OpenAIProvider
+
+    params = entry.litellm_params
+    return OpenAIProvider(
+        name=params.provider,
+        model=params.provider_model,
+        api_key=api_key,
+        api_base=api_base,
+        organization=params.organization,
+        extra_headers={name: value.get_secret_value() for name, value in params.extra_headers.items()},
+        drop_params=config.drops_params(entry),
+    )
+
+
+def _api_key(entry: ModelEntry, environ: Mapping[str, str], variable: str) -> str | None:
+    key = entry.litellm_params.api_key
+    return key.get_secret_value() if key is not None else environ.get(variable)
+
+
+PROVIDERS: Mapping[str, Callable[[ModelEntry, GatewayConfig, Mapping[str, str]], Provider]] = {
+    "openai": _openai,
+    "hosted_vllm": _hosted_vllm,
+    "local": _local,
+}
+"""Builders of adapters by the provider's name, as it stands before the slash of `provider/model`."""
+
+
+def build_provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
+    """The adapter of one deployment.
+
+    Args:
+        entry: The deployment.
+        config: The configuration it is part of.
+        environ: Where the provider's usual variables are looked up.
+
+    Raises:
+        ValueError: There can be none; the message says why.
+    """
+    name = entry.litellm_params.provider
+    if name not in PROVIDERS:
+        raise ValueError(f"this release has no provider '{name}'; it has {', '.join(PROVIDERS)}")
+    return PROVIDERS[name](entry, config, environ)

@@ -1,0 +1,120 @@
+"""What the OpenAI emulator writes down of a call, and how it reads the form."""
+
+import asyncio
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import multipart
+
+from tests.providers import http_wire
+
+
+class Refused(Exception):
+    """An answer that is not 200, in OpenAI's envelope."""
+
+    def __init__(
+        self, status: int, message: str, *, kind: str = "invalid_request_error", param: str | None = None,
+        code: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.status = status
+        self.body = json.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}}).encode()
+
+
+@dataclass
+class Record:
+    """What the emulator saw of one call."""
+
+    connection: int
+    """Number of the connection, from 1."""
+    head: http_wire.Head
+    order: list[str] = field(default_factory=list)
+    """Names of the parts as they came."""
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    filename: str | None = None
+    file_type: str | None = None
+    file_size: int = 0
+    body_size: int = 0
+    complete: bool = False
+    """The body ended as its framing demands and with the closing boundary."""
+    first_file_byte_at: float | None = None
+    last_file_byte_at: float | None = None
+    """On the clock of `time.monotonic()`."""
+    status: int | None = None
+    """What was answered, if anything."""
+    first_file_byte: asyncio.Event = field(default_factory=asyncio.Event)
+    body_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """The body ended, cleanly or not."""
+    peer_closed: asyncio.Event = field(default_factory=asyncio.Event)
+    """The peer ended the connection."""
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        return self.head.target
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self.head.headers
+
+    @property
+    def file_sha256(self) -> str:
+        return str(self.digest.hexdigest())
+
+    def field(self, name: str) -> str | None:
+        return next(iter(self.values(name)), None)
+
+    def values(self, name: str) -> list[str]:
+        return [value for key, value in self.fields if key == name]
+
+
+class Form:
+    """Reads a multipart body as it arrives and writes down what it contains."""
+
+    def __init__(self, record: Record) -> None:
+        media_type, options = multipart.parse_options_header(record.headers.get("content-type", ""))
+        if media_type != "multipart/form-data" or "boundary" not in options:
+            raise Refused(400, "Could not parse multipart form")
+        self._record = record
+        self._parser = multipart.PushMultipartParser(options["boundary"], strict=True)
+        self._segment: Any = None
+        self._text = bytearray()
+
+    def finish(self) -> bool:
+        """Whether the closing boundary has come."""
+        try:
+            self._parser.close()
+        except multipart.MultipartError:
+            return False
+        return True
+
+    def feed(self, chunk: bytes) -> None:
+        record = self._record
+        try:
+            for event in self._parser.parse(chunk):
+                if isinstance(event, multipart.MultipartSegment):
+                    self._segment, self._text = event, bytearray()
+                    record.order.append(event.name)
+                    if event.filename is not None:
+                        record.filename, record.file_type = event.filename, event.content_type
+                elif event is None:
+                    if self._segment.filename is None:
+                        record.fields.append((self._segment.name, self._text.decode()))
+                elif self._segment.filename is None:
+                    self._text += event
+                else:
+                    record.digest.update(event)
+                    record.file_size += len(event)
+                    record.last_file_byte_at = time.monotonic()
+                    if not record.first_file_byte.is_set():
+                        record.first_file_byte_at = record.last_file_byte_at
+                        record.first_file_byte.set()
+        except multipart.MultipartError as error:
+            raise Refused(400, "Could not parse multipart form") from error

@@ -1,0 +1,166 @@
+"""What OpenAI's transcription API accepts and what it answers, as far as it is known."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from tests.providers.openai_record import Record, Refused
+
+MAX_BODY = 26_214_400
+EXTENSIONS = ["flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm"]
+WHISPER = {"json", "text", "srt", "verbose_json", "vtt"}
+FORMATS = {
+    "whisper-1": WHISPER,
+    "gpt-4o-transcribe": {"json", "text"},
+    "gpt-4o-mini-transcribe": {"json", "text"},
+    "gpt-4o-mini-transcribe-2025-12-15": {"json", "text"},
+    "gpt-4o-transcribe-diarize": {"json", "text", "diarized_json"},
+    "gpt-transcribe": {"json", "text"},
+}
+TRANSCRIPTION_FIELDS = {
+    "model", "language", "languages[]", "keywords[]", "prompt", "response_format", "temperature",
+    "timestamp_granularities[]", "include[]", "stream", "chunking_strategy", "chunking_strategy[type]",
+    "chunking_strategy[prefix_padding_ms]", "chunking_strategy[silence_duration_ms]", "chunking_strategy[threshold]",
+    "known_speaker_names[]", "known_speaker_references[]",
+}  # fmt: skip
+TRANSLATION_FIELDS = {"model", "prompt", "response_format", "temperature"}
+
+
+def check_key(record: Record, key: str) -> None:
+    given = record.headers.get("authorization", "")
+    if not given:
+        raise Refused(401, "You didn't provide an API key.")
+    if given != f"Bearer {key}":
+        shown = given.removeprefix("Bearer ")
+        raise Refused(401, f"Incorrect API key provided: {shown}.", code="invalid_api_key")
+
+
+def check_form(record: Record, extra_models: Collection[str], extra_fields: Collection[str]) -> None:
+    """Raises Refused for whatever the real server refuses."""
+    translation = record.path.endswith("/translations")
+    known = (TRANSLATION_FIELDS if translation else TRANSCRIPTION_FIELDS) | set(extra_fields)
+    for name, value in record.fields:
+        if name not in known:
+            raise Refused(400, f"Unknown field '{name}'", param=name)
+        if not name.endswith("[]") and len(record.values(name)) > 1:
+            raise Refused(400, f"Field '{name}' was given twice", param=name)
+        if not value:
+            raise Refused(400, f"Field '{name}' is empty", param=name)
+    model = record.field("model")
+    if model is None:
+        raise Refused(400, "you must provide a model parameter")
+    if record.filename is None:
+        raise Refused(400, "1 validation error for Request\nbody -> file\n  field required (type=value_error.missing)")
+    if record.filename.rpartition(".")[2] not in EXTENSIONS:
+        raise Refused(400, f"Invalid file format. Supported formats: {EXTENSIONS}")
+    formats = FORMATS.get(model) or (WHISPER if model in extra_models else None)
+    if formats is None or (translation and formats is not FORMATS["whisper-1"]):
+        raise Refused(404, f"The model '{model}' does not exist", code="model_not_found")
+    wanted = record.field("response_format") or "json"
+    if wanted not in formats:
+        raise Refused(
+            400, f"response_format '{wanted}' is not compatible with model '{model}'.",
+            param="response_format", code="unsupported_value",
+        )  # fmt: skip
+    _check_options(record, model, wanted)
+    if not record.file_size:
+        raise Refused(400, "Audio file is too short.", param="file", code="audio_too_short")
+
+
+def _check_options(record: Record, model: str, wanted: str) -> None:
+    temperature = record.field("temperature")
+    if temperature is not None and not 0 <= float(temperature) <= 1:
+        raise Refused(400, "temperature must be between 0 and 1", param="temperature")
+    granularities = record.values("timestamp_granularities[]")
+    if granularities and (wanted != "verbose_json" or not set(granularities) <= {"word", "segment"}):
+        raise Refused(400, "timestamp_granularities need verbose_json", param="timestamp_granularities")
+    if record.values("include[]") and (
+        record.values("include[]") != ["logprobs"]
+        or wanted != "json"
+        or not model.startswith(("gpt-4o-transcribe", "gpt-4o-mini-transcribe"))
+        or model.endswith("-diarize")
+    ):
+        raise Refused(400, "include is not supported here", param="include", code="unsupported_value")
+    if model.endswith("-diarize"):
+        if record.field("prompt") is not None:
+            raise Refused(400, "prompt is not supported by this model", param="prompt")
+        names, references = record.values("known_speaker_names[]"), record.values("known_speaker_references[]")
+        if len(names) != len(references) or not all(item.startswith("data:audio/") for item in references):
+            raise Refused(400, "speakers and references do not match", param="known_speaker_names")
+    elif record.values("known_speaker_names[]") or record.values("known_speaker_references[]"):
+        raise Refused(400, "known speakers are not supported by this model", param="known_speaker_names")
+    if model != "gpt-transcribe" and (record.values("languages[]") or record.values("keywords[]")):
+        raise Refused(400, "languages and keywords are not supported by this model", param="languages")
+    kind = record.field("chunking_strategy[type]")
+    given = any(name.startswith("chunking_strategy[") for name, _ in record.fields)
+    if (given and kind != "server_vad") or record.field("chunking_strategy") not in (None, "auto"):
+        raise Refused(400, "chunking_strategy is neither auto nor server_vad", param="chunking_strategy")
+    if record.field("stream") == "true" and not model.startswith("whisper"):
+        raise Refused(501, "this emulator does not stream yet", kind="server_error")
+
+
+def answer(record: Record, text: str) -> tuple[str, bytes]:
+    """Media type and body of a success."""
+    model = record.field("model") or ""
+    wanted = record.field("response_format") or "json"
+    half = text.find(" ") + 1
+    pieces = [(0.0, 1.5, text[:half].strip()), (1.5, 3.25, text[half:])] if half else [(0.0, 3.25, text)]
+    if wanted in {"text", "srt", "vtt"}:
+        return "text/plain; charset=utf-8", _plain(wanted, text, pieces).encode()
+    body: dict[str, Any] = {"text": text}
+    if wanted == "verbose_json":
+        body = {"task": "transcribe", "language": "english", "duration": 3.25, **body}
+        granularities = record.values("timestamp_granularities[]") or ["segment"]
+        if "segment" in granularities:
+            body["segments"] = [
+                {
+                    "id": number, "seek": 0, "start": start, "end": end, "text": piece, "tokens": [50364, 220 + number],
+                    "temperature": 0.0, "avg_logprob": -0.25, "compression_ratio": 1.125, "no_speech_prob": 0.0625,
+                }
+                for number, (start, end, piece) in enumerate(pieces)
+            ]  # fmt: skip
+        if "word" in granularities:
+            words = text.split()
+            step = 3.25 / max(1, len(words))
+            body["words"] = [
+                {"word": word, "start": number * step, "end": (number + 1) * step} for number, word in enumerate(words)
+            ]
+    elif wanted == "diarized_json":
+        names = [*record.values("known_speaker_names[]"), "A", "B"]
+        body = {"task": "transcribe", "duration": 3.25, **body}
+        body["segments"] = [
+            {
+                "type": "transcript.text.segment", "id": f"seg_{number + 1:03d}",
+                "start": start, "end": end, "text": piece, "speaker": names[number % 2],
+            }
+            for number, (start, end, piece) in enumerate(pieces)
+        ]  # fmt: skip
+    if model.startswith("gpt-4o"):
+        body["usage"] = {
+            "type": "tokens", "input_tokens": 33, "input_token_details": {"text_tokens": 0, "audio_tokens": 33},
+            "output_tokens": 12, "total_tokens": 45,
+        }  # fmt: skip
+    else:
+        body["usage"] = {"type": "duration", "seconds": 4}
+    if record.values("include[]"):
+        body["logprobs"] = [
+            {"token": word, "logprob": -0.125, "bytes": list(word.encode())} for word in text.split(" ")
+        ]
+    if model == "gpt-transcribe":
+        body["languages"] = [{"code": code} for code in record.values("languages[]") or ["en"]]
+    if record.path.endswith("/translations"):
+        body = {"text": text} if wanted == "json" else {**body, "task": "translate"}
+    return "application/json", json.dumps(body).encode()
+
+
+def _plain(wanted: str, text: str, pieces: list[tuple[float, float, str]]) -> str:
+    if wanted == "text":
+        return text + "\n"
+    mark = "," if wanted == "srt" else "."
+    cues = [
+        f"{number}\n" * (wanted == "srt")
+        + f"00:00:{start:06.3f} --> 00:00:{end:06.3f}".replace(".", mark)
+        + f"\n{piece}\n"
+        for number, (start, end, piece) in enumerate(pieces, 1)
+    ]
+    return ("WEBVTT\n\n" if wanted == "vtt" else "") + "\n".join(cues)

@@ -1,0 +1,82 @@
+"""A whole gateway inside a test, on free ports of the loopback."""
+
+# The async stubs exist for type checkers only.
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grpc import aio
+from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceStub
+from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
+from voxgate_server.app import App
+from voxgate_server.config import load_config
+
+if TYPE_CHECKING:
+    from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceAsyncStub
+
+KEY = "sk-test-0123456789abcdef"
+"""The master key of the configurations here."""
+AUTH = {"authorization": f"Bearer {KEY}"}
+METADATA = (("authorization", f"Bearer {KEY}"),)
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    app: App
+    rest_port: int
+    grpc_port: int
+    channel: aio.Channel
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def stub(self) -> TranscriptionServiceAsyncStub:
+        return TranscriptionServiceStub(self.channel)
+
+    @property
+    def models(self) -> ModelServiceAsyncStub:
+        return ModelServiceStub(self.channel)
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, config: str, environ: dict[str, str] | None = None) -> AsyncIterator[Gateway]:
+    """Runs the configuration (LiteLLM's YAML) until the block ends."""
+    file = directory / "voxgate.yaml"
+    file.write_text(textwrap.dedent(config))
+    loaded = load_config(file, environ={} if environ is None else environ)
+    app = App(loaded.config, environ=loaded.environment)
+    try:
+        where = await app.start(host="127.0.0.1", grpc_port=0, rest_port=0)
+        async with aio.insecure_channel(f"127.0.0.1:{where.grpc_port}") as channel:
+            yield Gateway(app, where.rest_port, where.grpc_port, channel)
+    finally:
+        await app.stop(grace=0)
+
+
+def openai_config(url: str, *, models: tuple[str, ...] = ("whisper-1",), extra: str = "") -> str:
+    """A configuration whose models are all at one OpenAI-like server."""
+    entries = "".join(
+        f"""
+  - model_name: {model}
+    litellm_params:
+      model: openai/{model}
+      api_base: {url}
+      api_key: sk-upstream-canary-0001
+"""
+        for model in models
+    )
+    return f"model_list:{entries}\ngeneral_settings:\n  master_key: {KEY}\n{textwrap.dedent(extra)}"
