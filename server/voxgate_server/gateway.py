@@ -1,5 +1,6 @@
 """The way of a call, top to bottom: admit, plan, try, complete, close."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
@@ -42,6 +43,8 @@ __all__ = ["Gateway", "GatewayLimits"]
 _log = get_logger("gateway")
 
 _FEW_BYTES = 64
+_LONG = 5000
+"""Words and segments above which a transcript is completed in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,7 @@ class Gateway:
                     if event.HasField("done"):
                         report.outcome = ATTEMPT_OUTCOME_SUCCEEDED
                         _set_latency(report.latency, started)
-                        self._complete(call, attempt, event)
+                        await self._complete(call, attempt, event)
                         yield event
                         return
                     if first and call.streamed:
@@ -246,7 +249,7 @@ class Gateway:
         finally:
             _set_latency(report.latency, started)
 
-    def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
+    async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
         transcription = event.done.transcription
         extra = _provenance(call, attempt)
         extra.attempts.extend(call.attempts)
@@ -259,7 +262,11 @@ class Gateway:
             if call.config.debug.include_provider_headers:
                 extra.provider_response_headers.update(attempt.response_headers)
         transcription.extra_fields.CopyFrom(extra)
-        complete(transcription, call.config.response_format)
+        if len(transcription.words) + len(transcription.segments) > _LONG:
+            # Hours of speech; making subtitles of them would hold up everybody else.
+            await asyncio.to_thread(complete, transcription, call.config.response_format)
+        else:
+            complete(transcription, call.config.response_format)
         if call.streamed:
             event.extra_fields.CopyFrom(transcription.extra_fields)
 
