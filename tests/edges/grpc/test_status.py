@@ -15,7 +15,7 @@ def test_every_error_has_a_reason_of_the_api_and_a_code(kind: type[errors.Voxgat
     status = to_status(kind("text", retry_after=1.5), "req_1")
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
-    assert f"ERROR_REASON_{info.reason}" in ErrorReason.keys()
+    assert f"ERROR_REASON_{info.reason}" in ErrorReason.DESCRIPTOR.values_by_name
     assert info.metadata["request_id"] == "req_1"
     assert status.code == kind.status.value[0] != 0
     assert 400 <= kind.http_status < 600
