@@ -162,7 +162,7 @@ async def ready(server: Server) -> bool:
 async def eventually(what: Callable[[], Awaitable[bool]]) -> None:
     """Asks again and again until it is so."""
     async with asyncio.timeout(PATIENCE):
-        while not await what():
+        while not await what():  # noqa: ASYNC110  # nobody tells when another process is ready
             await asyncio.sleep(0.05)
 
 

@@ -41,6 +41,8 @@ class Fence(aio.ServerInterceptor):
         self._identity = identity
         self.calls: set[asyncio.Task[Any]] = set()
         """The tasks of all calls in progress, from their first byte on; without health checks and reflection."""
+        self._watches: set[asyncio.Task[Any]] = set()
+        self._ending = False
 
     async def intercept_service(
         self,
@@ -53,9 +55,10 @@ class Fence(aio.ServerInterceptor):
             return None  # No such method: grpc answers UNIMPLEMENTED itself.
         public = handler_call_details.method.startswith(_PUBLIC)
         task = asyncio.current_task()
-        if task is not None and not public:
-            self.calls.add(task)
-            task.add_done_callback(self.calls.discard)
+        if task is not None:
+            tasks = self._watches if public else self.calls
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
         for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             behaviour = getattr(handler, kind)
             if behaviour is not None:
@@ -66,6 +69,14 @@ class Fence(aio.ServerInterceptor):
                 )
         return handler
 
+    async def end_watches(self, patience: float) -> None:
+        """Ends health checks and reflection, which may go on for ever, after `patience` seconds."""
+        if watches := set(self._watches):
+            _, late = await asyncio.wait(watches, timeout=patience)
+            self._ending = True
+            for watch in late:
+                watch.cancel()
+
     def _fenced(self, behaviour: Callable[..., Any], public: bool) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(behaviour):
 
@@ -74,6 +85,9 @@ class Fence(aio.ServerInterceptor):
                     await self._enter(context, public)
                     async for response in behaviour(request, context):
                         yield response
+                except asyncio.CancelledError:
+                    await self._end_watch(context, public)
+                    raise
                 except Exception as error:
                     await _end(context, error)
 
@@ -83,10 +97,18 @@ class Fence(aio.ServerInterceptor):
             try:
                 await self._enter(context, public)
                 return await behaviour(request, context)
+            except asyncio.CancelledError:
+                await self._end_watch(context, public)
+                raise
             except Exception as error:
                 await _end(context, error)
 
         return whole
+
+    async def _end_watch(self, context: aio.ServicerContext[Any, Any], public: bool) -> None:
+        # A cancelled handler alone leaves the stream open.
+        if public and self._ending:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "This server is stopping.")
 
     async def _enter(self, context: aio.ServicerContext[Any, Any], public: bool) -> None:
         # The id is set first: an error of the key check needs it as well.

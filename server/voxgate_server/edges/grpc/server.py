@@ -25,7 +25,7 @@ _MESSAGE_BYTES = 32 << 20
 """The largest message: a whole recording in Transcribe. Larger ones come in chunks."""
 
 _FAREWELL_SECONDS = 1.0
-"""What is given to whatever may not hold up the end of the server: the last word to health checks, tidying up."""
+"""What is given to whatever must not hold up the end of the server: the last word to health checks, tidying up."""
 
 _SERVICES = (
     transcription_service_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
@@ -105,12 +105,13 @@ class GrpcServer:
             # A watcher that reads nothing would hold this up.
             async with asyncio.timeout(_FAREWELL_SECONDS):
                 await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        # Sends channels elsewhere at once, and waits for every stream. Those of health checks and of reflection may
-        # never end, so it is told to hurry as soon as the calls are over.
+        # This sends channels elsewhere at once, and waits for all there is. Health checks and reflection may never
+        # end by themselves, so they are ended once the calls are over. A second `stop` that hurries the first one
+        # is no way: when both end at once, grpc touches the server that it has just freed.
         stopping = asyncio.ensure_future(self._server.stop(grace))
         if calls := set(self._fence.calls):
             await asyncio.wait(calls, timeout=grace)
-        await self._server.stop(min(grace, _FAREWELL_SECONDS))
+        await self._fence.end_watches(min(grace, _FAREWELL_SECONDS))
         await stopping
         if calls := set(self._fence.calls):
             await asyncio.wait(calls, timeout=_FAREWELL_SECONDS)

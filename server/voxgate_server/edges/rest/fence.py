@@ -48,9 +48,6 @@ class Fence:
         async def sending(message: Message) -> None:
             nonlocal started
             started = True
-            if message["type"] == "http.response.start" and not self._ready():
-                # The client's next request has to find another server.
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
             await send(message)
 
         try:
