@@ -163,18 +163,17 @@ async def test_new_certificates_are_taken_at_the_next_handshake(
     host: str, authority: trustme.CA, leaf: trustme.LeafCert, tmp_path: Path
 ) -> None:
     client = Client(authority)
-    async with serving(config(tmp_path)) as server:
-        async with client.channel(server) as old:
-            check = health_pb2_grpc.HealthStub(old).Check
-            await check(health_pb2.HealthCheckRequest(), timeout=30)
-            for _ in range(2):
-                new = authority.issue_cert(*NAMES)
-                install(tmp_path, new)
-                assert await client.serials(server, host) == {serial(new)}
-            await client.rest(server)
-            await client.grpc(server)
-            # A connection that is there already stays.
-            await check(health_pb2.HealthCheckRequest(), timeout=30)
+    async with serving(config(tmp_path)) as server, client.channel(server) as old:
+        check = health_pb2_grpc.HealthStub(old).Check
+        await check(health_pb2.HealthCheckRequest(), timeout=30)
+        for _ in range(2):
+            new = authority.issue_cert(*NAMES)
+            install(tmp_path, new)
+            assert await client.serials(server, host) == {serial(new)}
+        await client.rest(server)
+        await client.grpc(server)
+        # A connection that is there already stays.
+        await check(health_pb2.HealthCheckRequest(), timeout=30)
 
 
 async def test_new_certificates_may_come_as_a_link(authority: trustme.CA, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from contextvars import ContextVar
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from voxgate_server.call import Caller, RequestContext, new_request_id
 from voxgate_server.edges.grpc.status import abort
 from voxgate_server.edges.identity import Identity
-from voxgate_server.errors import InternalError, VoxgateError
+from voxgate_server.errors import InternalError, InvalidRequest, VoxgateError
 from voxgate_server.telemetry import get_logger
 
 __all__ = ["Fence", "current_rpc"]
@@ -25,6 +26,9 @@ _log = get_logger("grpc")
 _PUBLIC = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 """Methods that answer without a key: whether the server lives, and what its public API is."""
 
+
+_UNREADABLE = object()
+"""Stands for a message that could not be parsed: an exception of a deserializer goes out with its text."""
 
 _current: ContextVar[RequestContext] = ContextVar("rpc")
 
@@ -63,8 +67,8 @@ class Fence(aio.ServerInterceptor):
             behaviour = getattr(handler, kind)
             if behaviour is not None:
                 return getattr(grpc, f"{kind}_rpc_method_handler")(  # type: ignore[no-any-return]
-                    self._fenced(behaviour, public),
-                    request_deserializer=handler.request_deserializer,
+                    self._fenced(behaviour, public, _each_readable if handler.request_streaming else _readable),
+                    request_deserializer=_tolerant(handler.request_deserializer),
                     response_serializer=handler.response_serializer,
                 )
         return handler
@@ -77,13 +81,15 @@ class Fence(aio.ServerInterceptor):
             for watch in late:
                 watch.cancel()
 
-    def _fenced(self, behaviour: Callable[..., Any], public: bool) -> Callable[..., Any]:
+    def _fenced(
+        self, behaviour: Callable[..., Any], public: bool, readable: Callable[[Any], Any]
+    ) -> Callable[..., Any]:
         if inspect.isasyncgenfunction(behaviour):
 
             async def streaming(request: object, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
                 try:
                     await self._enter(context, public)
-                    async for response in behaviour(request, context):
+                    async for response in behaviour(readable(request), context):
                         yield response
                 except asyncio.CancelledError:
                     await self._end_watch(context, public)
@@ -96,7 +102,7 @@ class Fence(aio.ServerInterceptor):
         async def whole(request: object, context: aio.ServicerContext[Any, Any]) -> Any:
             try:
                 await self._enter(context, public)
-                return await behaviour(request, context)
+                return await behaviour(readable(request), context)
             except asyncio.CancelledError:
                 await self._end_watch(context, public)
                 raise
@@ -118,6 +124,29 @@ class Fence(aio.ServerInterceptor):
         if not public:
             _current.set(RequestContext(request_id, self._identity.caller(headers)))
         context.set_trailing_metadata((("x-voxgate-request-id", request_id),))
+
+
+def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    def parse(data: bytes) -> Any:
+        assert deserialize is not None
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _UNREADABLE
+
+    return deserialize and parse
+
+
+def _readable(message: Any) -> Any:
+    """A message as it came. Raises InvalidRequest for one that could not be parsed."""
+    if message is _UNREADABLE:
+        raise InvalidRequest("This is no message of the method's type. Use the API's own definition of it.")
+    return message
+
+
+async def _each_readable(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield _readable(message)
 
 
 async def _end(context: aio.ServicerContext[Any, Any], error: Exception) -> None:
