@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -156,6 +157,33 @@ async def test_mutual_tls(authority: trustme.CA, leaf: trustme.LeafCert, tmp_pat
         await new.rest(server)
         await new.grpc(server)
         await refused(known, server)
+
+
+async def test_sessions_do_not_outlive_the_authority_of_a_client(
+    authority: trustme.CA, leaf: trustme.LeafCert, tmp_path: Path
+) -> None:
+    clients = trustme.CA()
+    clients.cert_pem.write_to_path(tmp_path / "clients.pem")
+    async with serving(config(tmp_path, client_ca="clients.pem")) as server:
+        context = Client(authority, clients.issue_cert("client@example.org")).context()
+
+        def talk(session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+            with (
+                socket.create_connection(("127.0.0.1", server.rest_port)) as raw,
+                context.wrap_socket(raw, server_hostname="localhost", session=session) as connection,
+            ):
+                connection.sendall(b"GET /health/liveness HTTP/1.1\r\nHost: voxgate\r\nConnection: close\r\n\r\n")
+                return connection.recv(12), connection.session
+
+        answer, session = await asyncio.to_thread(talk, None)
+        assert answer == b"HTTP/1.1 200"
+        trustme.CA().cert_pem.write_to_path(tmp_path / "clients.pem")
+        with contextlib.suppress(OSError):
+            assert (await asyncio.to_thread(talk, session))[0] == b""
+        # TLS 1.2 cannot be kept from resuming.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(OSError, match="SSL"):
+            await asyncio.to_thread(talk, None)
 
 
 @pytest.mark.parametrize("host", NAMES, ids=["without a server name", "with a server name"])

@@ -111,6 +111,10 @@ def _load(files: TlsFiles) -> _Loaded:
         if authority is not None:
             context.load_verify_locations(cadata=authority.decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
+            # A session that is resumed is not verified again, although its authority may be out by now. TLS 1.2 has
+            # no way to resume none.
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.num_tickets = 0
     except (OSError, ValueError) as error:
         raise ValueError(f"{names} cannot be used for TLS: {error}") from error
     # What gRPC gets was read apart from what OpenSSL has checked.
