@@ -33,6 +33,7 @@ class Worker:
         self._stdout = process.stdout
         # Unbounded, but no more than the words of one recording, whose length has a limit.
         self._frames: asyncio.Queue[tuple[Kind, bytes] | None] = asyncio.Queue()
+        self._killed = False
         self.ended = asyncio.create_task(self._pump(), name="voxgate-local-worker")
         """Done when the process is gone and its pipes are closed."""
 
@@ -74,6 +75,11 @@ class Worker:
         """Process id."""
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        """It can be given a recording, as far as is known."""
+        return not self._killed and not self.ended.done()
+
     async def send(self, kind: Kind, payload: bytes | msgspec.Struct = b"") -> None:
         """Sends a frame; waits while the worker does not read.
 
@@ -97,6 +103,7 @@ class Worker:
 
     def kill(self) -> None:
         """Ends the process at once. `ended` tells when it is gone."""
+        self._killed = True
         # The transport knows whether the process was reaped: its id may be somebody else's by then.
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
@@ -141,7 +148,7 @@ class WorkerPool:
         self._waiting = 0
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
-        self._closed = False
+        self._closed = asyncio.Event()
 
     @property
     def pids(self) -> list[int]:
@@ -169,7 +176,7 @@ class WorkerPool:
             try:
                 yield lease
             finally:
-                if lease.released and not lease.worker.ended.done():
+                if lease.released and lease.worker.is_alive:
                     self._idle.append(lease.worker)
                 else:
                     lease.worker.kill()
@@ -178,7 +185,7 @@ class WorkerPool:
 
     async def aclose(self) -> None:
         """Kills all workers and waits until they are gone."""
-        self._closed = True
+        self._closed.set()
         self._idle.clear()
         for worker in self._workers:
             worker.kill()
@@ -188,7 +195,7 @@ class WorkerPool:
     async def _wait_for_free(self, deadline: float) -> None:
         if self._free.locked() and self._waiting >= self._max_waiting:
             raise Overloaded(
-                f"local: all {self._size} recogniser processes are busy and {self._waiting} calls wait for one already. "
+                f"local: all {self._size} recogniser processes are busy and {self._waiting} calls wait already. "
                 "Try again later.",
                 metadata={"limit": str(self._max_waiting)},
                 retry_after=5,
@@ -207,13 +214,13 @@ class WorkerPool:
     async def _take(self) -> Worker:
         while self._idle:
             worker = self._idle.pop()
-            if not worker.ended.done():
+            if worker.is_alive:
                 return worker
-        if not self._closed:
+        if not self._closed.is_set():
             worker = await Worker.start(self._temporary_directory)
             self._workers.add(worker)
             worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
-            if not self._closed:
+            if not self._closed.is_set():
                 return worker
             worker.kill()
         raise ProviderUnavailable("local: the recogniser is shut down.")

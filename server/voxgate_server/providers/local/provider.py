@@ -6,7 +6,7 @@ import importlib.util
 import math
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -109,9 +109,7 @@ class PocketsphinxProvider:
         temporary_directory: Path | None = None,
     ) -> None:
         if missing := missing_packages():
-            raise ValueError(
-                f"The embedded recogniser needs {' and '.join(missing)}, not installed here: pip install 'voxgate[local]'"
-            )
+            raise ValueError(f"The embedded recogniser needs {' and '.join(missing)}: pip install 'voxgate[local]'")
         if model != "pocketsphinx":
             raise ValueError(f"local knows the model pocketsphinx, not {model[:255]!r}")
         if workers is None:
@@ -180,11 +178,13 @@ class PocketsphinxProvider:
         async with self._pool.lease(attempt.deadline) as lease:
             feeder = asyncio.create_task(_feed(lease.worker, start, attempt.spool), name="voxgate-local-feed")
             try:
-                async for event in _answer(lease, feeder, attempt.deadline):
-                    yield event
+                async with contextlib.aclosing(_answer(lease, feeder, attempt.deadline)) as events:
+                    async for event in events:
+                        yield event
             finally:
                 feeder.cancel()
                 await asyncio.wait([feeder])
+                _error_of(feeder)  # or asyncio complains that nobody asked
 
     async def aclose(self) -> None:
         """Ends all workers and waits until they are gone."""
@@ -207,7 +207,7 @@ async def _feed(worker: Worker, start: Start, spool: Spool) -> None:
         raise
 
 
-async def _answer(lease: Lease, feeder: asyncio.Task[None], deadline: float) -> AsyncIterator[TranscriptionEvent]:
+async def _answer(lease: Lease, feeder: asyncio.Task[None], deadline: float) -> AsyncGenerator[TranscriptionEvent]:
     result = Transcription(task="transcribe", language="en")
     while True:
         try:
@@ -216,7 +216,7 @@ async def _answer(lease: Lease, feeder: asyncio.Task[None], deadline: float) -> 
         except TimeoutError:
             raise ProviderTimeout("local: the recording was not recognised in time.") from None
         except ProviderUnavailable:
-            if feeder.done() and not feeder.cancelled() and (error := feeder.exception()) is not None:
+            if (error := _error_of(feeder)) is not None:
                 raise error from None
             raise
         match kind:
@@ -237,6 +237,10 @@ async def _answer(lease: Lease, feeder: asyncio.Task[None], deadline: float) -> 
                 raise _error(failed)
             case _:
                 raise ProviderGarbled(f"local: the recogniser's process answered with {kind.name}.")
+
+
+def _error_of(feeder: asyncio.Task[None]) -> BaseException | None:
+    return feeder.exception() if feeder.done() and not feeder.cancelled() else None
 
 
 def _add(result: Transcription, utterance: Utterance) -> str:
@@ -293,7 +297,7 @@ def _unsupported(param: str, what: str) -> UnsupportedParameter:
 
 def _unusable(config: TranscriptionConfig) -> list[str]:
     """REST names of options that every client sends and that change nothing here."""
-    unusable = [name for name in ("prompt", "temperature", "chunking_strategy") if config.HasField(name)]  # type: ignore[arg-type]
+    unusable = [name for name in ("prompt", "temperature", "chunking_strategy") if config.HasField(name)]
     unusable += [name for name in ("keywords", "languages") if getattr(config, name)]
     return unusable + sorted(config.extra_params.fields)
 

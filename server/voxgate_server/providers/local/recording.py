@@ -1,4 +1,4 @@
-"""A recording that is still arriving, as a file that a decoder can read: reads wait for bytes that are not there yet."""
+"""A recording that is still arriving, as a file: reads wait for bytes that are not there yet."""
 
 import os
 import tempfile

@@ -73,24 +73,29 @@ def _receive(stream: BinaryIO, jobs: "queue.SimpleQueue[_Job]") -> None:
     try:
         while header := stream.read(HEADER_SIZE):
             kind, size = decode_header(header)
-            payload = stream.read(size)
-            if kind is Kind.START:
-                if recording is not None:
-                    recording.drop()
-                start = msgspec.json.decode(payload, type=Start)
-                recording = Recording(container=start.raw is None)
-                jobs.put(_Job(start, recording))
-            elif recording is not None and kind is Kind.AUDIO:
-                recording.append(payload)
-            elif recording is not None and kind is Kind.FINISH:
-                recording.finish()
-                recording = None
-            else:
-                raise FrameError(kind.name)
+            recording = _take(kind, stream.read(size), recording, jobs)
         os._exit(0)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
+
+
+def _take(kind: Kind, payload: bytes, recording: Recording | None, jobs: "queue.SimpleQueue[_Job]") -> Recording | None:
+    """Takes one frame. Gives the recording that is still open afterwards."""
+    if kind is Kind.START:
+        if recording is not None:
+            recording.drop()
+        start = msgspec.json.decode(payload, type=Start)
+        recording = Recording(container=start.raw is None)
+        jobs.put(_Job(start, recording))
+        return recording
+    if recording is None or kind not in (Kind.AUDIO, Kind.FINISH):
+        raise FrameError(f"{kind.name} out of order")
+    if kind is Kind.AUDIO:
+        recording.append(payload)
+        return recording
+    recording.finish()
+    return None
 
 
 def _serve(job: _Job, recogniser: Recogniser, answers: BinaryIO) -> None:
