@@ -12,6 +12,7 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.providers.local.endpointing import SAMPLE_RATE
 from voxgate_server.providers.local.frames import Failed, Failure, RawAudio
 from voxgate_server.providers.local.recording import Recording
@@ -24,35 +25,6 @@ _CODECS = (
     "flac,mp3,mp3float,mp2,mp2float,aac,aac_fixed,alac,opus,libopus,vorbis,libvorbis,"
     "pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_u8,pcm_s8,pcm_f32le,pcm_f32be,pcm_f64le,"
     "pcm_f64be,pcm_mulaw,pcm_alaw,adpcm_ms,adpcm_ima_wav,gsm_ms"
-)
-_ANNOUNCE_THEIR_LENGTH = ("flac", "mov,mp4,m4a,3gp,3g2,mj2")
-"""Containers whose own statement of length is written last and can be held against what is there."""
-
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"%PDF-", "a PDF document"),
-    (0, b"PK\x03\x04", "a ZIP archive (or an Office document)"),
-    (0, b"\x1f\x8b", "gzip-compressed data"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
-    (0, b"Rar!", "a RAR archive"),
-    (0, b"\x89PNG", "a PNG image"),
-    (0, b"\xff\xd8\xff", "a JPEG image"),
-    (0, b"GIF8", "a GIF image"),
-    (8, b"WEBP", "a WebP image"),
-    (0, b"\x7fELF", "a program"),
-    (0, b"MZ", "a program"),
-    (0, b"#EXTM3U", "an HLS playlist"),
-    (0, b"ffconcat", "a playlist"),
-    (0, b"\x30\x26\xb2\x75", "an ASF (WMA or WMV) file"),
-    (0, b"FLV", "an FLV file"),
-    (8, b"AVI ", "an AVI file"),
-    (0, b"#!AMR", "an AMR file"),
-    (8, b"WAVE", "a WAV file"),
-    (0, b"fLaC", "a FLAC file"),
-    (0, b"ID3", "an MP3 file"),
-    (0, b"OggS", "an Ogg file"),
-    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
-    (4, b"ftyp", "an MP4 file"),
-    (0, b"FORM", "an AIFF file"),
 )
 
 
@@ -81,7 +53,7 @@ def decode(recording: Recording, raw: RawAudio | None, max_seconds: float) -> It
     """
     if not recording.head(1):
         raise Unreadable(Failed(Failure.EMPTY, "The recording has no bytes."))
-    detected = "raw audio" if raw else _detect(recording.head(4096))
+    detected = "raw audio" if raw else _detect(recording.head(HEAD_BYTES))
     try:
         container = _open(recording, raw)
     except av.FFmpegError as error:
@@ -152,13 +124,22 @@ class _Reader:
             yield bytes(part.planes[0])[: 2 * part.samples]
 
     def _check_length(self, stream: AudioStream) -> None:
-        if self._container.format.name not in _ANNOUNCE_THEIR_LENGTH or not stream.duration or not stream.time_base:
-            return
-        announced, there = float(stream.duration * stream.time_base), self._samples / SAMPLE_RATE
-        if there < announced - max(1.0, announced / 50):
+        announced = self._announced_seconds(stream)
+        there = self._samples / SAMPLE_RATE
+        if announced is not None and there < announced * 0.995 - 0.25:
             raise _unreadable(
                 f"It breaks off: it announces {announced:.1f} seconds and has {there:.1f}", self._detected
             )
+
+    def _announced_seconds(self, stream: AudioStream) -> float | None:
+        """The length the container states, where that is worth something: written last, or never wrong."""
+        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        match self._container.format.name:
+            case "flac" | "mov,mp4,m4a,3gp,3g2,mj2":
+                return seconds
+            case "matroska,webm" if len(self._container.streams) == 1 and self._container.duration:
+                return self._container.duration / av.time_base
+        return None
 
 
 def _open(recording: Recording, raw: RawAudio | None) -> InputContainer:
@@ -191,23 +172,5 @@ def _unreadable(why: str, detected: str) -> Unreadable:
 
 
 def _detect(head: bytes) -> str:
-    for offset, signature, name in _SIGNATURES:
-        if head.startswith(signature, offset):
-            return name
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if text.startswith((b"<?xml", b"<svg")):
-        return "an XML document"
-    if text.startswith((b"{", b"[")) and text.isascii():
-        return "JSON"
-    try:
-        # The last bytes may be the beginning of a character.
-        decoded = head[: len(head) - 3 if len(head) > 16 else None].decode()
-    except UnicodeDecodeError:
-        return "unknown data"
-    return (
-        "text"
-        if decoded.isprintable() or decoded.translate(str.maketrans("", "", "\r\n\t\f")).isprintable()
-        else "unknown data"
-    )
+    kind = sniff(head)
+    return describe(head) if kind is None else kind.name

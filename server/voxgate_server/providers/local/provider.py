@@ -6,7 +6,7 @@ import importlib.util
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import msgspec
@@ -157,7 +157,7 @@ class PocketsphinxProvider:
         """Ids of the processes there are at the moment; none before the first call."""
         return self._pool.pids
 
-    async def transcribe(self, attempt: Attempt) -> AsyncIterator[TranscriptionEvent]:
+    async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
         """Recognises one recording while it arrives: a delta per utterance, then `done`.
 
         Closing the iterator early kills the worker process.
@@ -207,7 +207,9 @@ async def _feed(worker: Worker, start: Start, spool: Spool) -> None:
         raise
 
 
-async def _answer(lease: Lease, feeder: asyncio.Task[None], deadline: float) -> AsyncGenerator[TranscriptionEvent]:
+async def _answer(
+    lease: Lease, feeder: asyncio.Task[None], deadline: float
+) -> AsyncGenerator[TranscriptionEvent, None]:
     result = Transcription(task="transcribe", language="en")
     while True:
         try:
@@ -314,8 +316,4 @@ def _raw_audio(audio: AudioHeader) -> RawAudio | None:
         )
     if raw.encoding not in _RAW_FORMATS:
         raise InvalidRequest("raw_format.encoding must be set.", param="raw_format")
-    if not 8000 <= raw.sample_rate_hertz <= 48_000 or not 0 <= raw.channel_count <= 8:
-        raise InvalidRequest(
-            "raw_format needs sample_rate_hertz from 8000 to 48000 and at most 8 channels.", param="raw_format"
-        )
     return RawAudio(_RAW_FORMATS[raw.encoding], raw.sample_rate_hertz, raw.channel_count or 1)

@@ -4,11 +4,9 @@ import os
 import tempfile
 import threading
 
-__all__ = ["Recording", "RecordingDropped"]
+from voxgate_server.audio.sniff import HEAD_BYTES, MP4, sniff
 
-# An MP4 can have its index behind the audio, so it has to be read back and forth. Everything else is read in one pass,
-# which lets the recogniser follow the upload and makes the result independent of how it arrives.
-_SEEKABLE_BOXES = (b"ftyp", b"styp", b"moov", b"mdat", b"free", b"skip", b"wide")
+__all__ = ["Recording", "RecordingDropped"]
 
 
 class RecordingDropped(Exception):
@@ -90,8 +88,12 @@ class Recording:
         return True
 
     def seekable(self) -> bool:
-        """Whether the container has to be read back and forth."""
-        return self._container and self.head(8)[4:] in _SEEKABLE_BOXES
+        """Whether it has to be read back and forth: an MP4 can have its index behind the audio.
+
+        Everything else is read in one pass, which lets the recogniser follow the upload and makes the result
+        independent of how the upload arrives.
+        """
+        return self._container and sniff(self.head(HEAD_BYTES)) is MP4
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Moves the position, also to where nothing has arrived yet.
