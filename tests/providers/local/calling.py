@@ -1,6 +1,7 @@
 """How the tests of the embedded recogniser make a call."""
 
 import asyncio
+import itertools
 import os
 import re
 import time
@@ -13,7 +14,9 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server.audio.spool import Spool, SpoolStore
 from voxgate_server.providers.base import Attempt, Provider
 
-_DIGITS = dict(zip("0123456789", "zero one two three four five six seven eight nine".split(), strict=True))
+_DIGITS = dict(
+    zip("0123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], strict=True)
+)
 
 
 def attempt_at(spool: Spool, config: str = "", *, audio: str = "", seconds: float = 100) -> Attempt:
@@ -72,7 +75,7 @@ async def transcribe(
         attempt = attempt_at(spool, config, audio=audio, seconds=seconds)
         task = tasks.create_task(follow(provider, attempt))
         places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-        for start, end in zip(places, places[1:], strict=False):
+        for start, end in itertools.pairwise(places):
             await spool.write(data[start:end])
             await asyncio.sleep(0)
         spool.finish()

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import wave
 import zipfile
 
 import av
@@ -59,7 +60,7 @@ NOT_AUDIO = {
     "data of an unknown kind": bytes((index * 7919 + index // 3) % 251 for index in range(100_000)),
     "a playlist": b"#EXTM3U\n#EXTINF:10,\nhttps://example.invalid/a.ts\n#EXT-X-ENDLIST\n",
     "wav": WAV[:60],
-    "mp3": b"ID3\x04\x00\x00\x00\x00\x0f\x00" + bytes(5000),
+    "mp3": b"ID3\x04\x00\x00\x00\x01\x0f\x00" + bytes(40_000),
 }
 
 
@@ -152,11 +153,14 @@ async def test_playlists_reach_nobody(provider: PocketsphinxProvider, store: Spo
 
 
 async def test_no_samples(provider: PocketsphinxProvider, store: SpoolStore):
-    error = await refused(provider, store, convert(WAV, "flac", "flac")[:42])
-    assert isinstance(error, UnsupportedAudio)
-    assert isinstance(
-        await refused(provider, store, b"\x00", audio="raw_format { encoding: 1 sample_rate_hertz: 8000 }"), EmptyAudio
-    )
+    out = io.BytesIO()
+    with wave.open(out, "wb") as writer:
+        writer.setparams((1, 2, 16_000, 0, "NONE", ""))
+    error = await refused(provider, store, out.getvalue())
+    assert isinstance(error, EmptyAudio)
+    assert error.message == "The recording has no audio in it."
+    half = await refused(provider, store, b"\x00", audio="raw_format { encoding: 1 sample_rate_hertz: 8000 }")
+    assert isinstance(half, UnsupportedAudio)
 
 
 async def test_too_long(store: SpoolStore):

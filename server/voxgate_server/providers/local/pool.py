@@ -21,6 +21,9 @@ _MODULE = "voxgate_server.providers.local.worker"
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
 """What a worker sees of the environment. It reads strangers' files and has no business with the operator's keys."""
 
+_LAST_BREATH = 2.0
+"""Seconds a worker has to end after it closed its stdout, or had its stdin closed, before it is killed."""
+
 
 class Worker:
     """One worker process and the frames to and from it."""
@@ -103,22 +106,30 @@ class Worker:
 
     def kill(self) -> None:
         """Ends the process at once. `ended` tells when it is gone."""
-        self._killed = True
-        # The transport knows whether the process was reaped: its id may be somebody else's by then.
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        if not self._killed:
+            # Only once: subprocess reaps a process that is already dead when it is told to signal it, and asyncio
+            # then never learns how it ended.
+            self._killed = True
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def _pump(self) -> None:
         try:
             while True:
                 kind, size = decode_header(await self._stdout.readexactly(HEADER_SIZE))
                 self._frames.put_nowait((kind, await self._stdout.readexactly(size)))
-        except (asyncio.IncompleteReadError, ConnectionError, FrameError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        finally:
+        except FrameError:
             self.kill()
+        finally:
             self._stdin.close()
-            await self._process.wait()
+            try:
+                async with asyncio.timeout(_LAST_BREATH):
+                    await self._process.wait()
+            except TimeoutError:
+                self.kill()
+                await self._process.wait()
             # A pipe that is not read to its end is never closed.
             while await self._stdout.read(1 << 16):
                 pass
