@@ -40,7 +40,7 @@ from voxgate_server.providers.local.recording import Recording, RecordingDropped
 __all__ = ["main"]
 
 _ADDRESS_SPACE = 3 << 30
-"""Bytes. A worker needs about 0.5 GiB; a recording that makes a decoder ask for more ends in an error, not in swap."""
+"""Bytes. A worker needs about 0.35 GiB; a recording that makes a decoder ask for more ends in an error, not in swap."""
 _NICENESS = 5
 """Recognition may take every core; the event loop of the gateway comes first."""
 
