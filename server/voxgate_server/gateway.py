@@ -172,7 +172,8 @@ class Gateway:
     async def transcribe(self, call: Call) -> AsyncGenerator[TranscriptionEvent, None]:
         """Answers a call with events: `delta*`, `segment*`, then exactly one `done`.
 
-        Targets are tried in order until one answers. Once an event went out, its target's failure ends the call.
+        Targets are tried in order until one answers. Once an event went out to the caller of a streamed call, the
+        failure of its target ends the call.
 
         Raises:
             VoxgateError: No target could answer; the first target's error, with all attempts.
@@ -193,7 +194,7 @@ class Gateway:
                 first_error = first_error or error
                 if call.spool.error is not None:
                     raise  # The upload itself failed; no target can mend that.
-                if sequence or time.monotonic() >= call.deadline:
+                if (sequence and call.streamed) or time.monotonic() >= call.deadline:
                     first_error = error
                     break
         assert first_error is not None

@@ -1,4 +1,4 @@
-"""A recogniser with one worker, so that tests know which process does what."""
+"""A recogniser with two workers: one that a slow upload may have, and the last one, which it may not."""
 
 from collections.abc import AsyncIterator
 
@@ -8,7 +8,7 @@ from voxgate_server.providers.local import PocketsphinxProvider
 
 @pytest.fixture
 async def provider() -> AsyncIterator[PocketsphinxProvider]:
-    provider = PocketsphinxProvider(workers=1)
+    provider = PocketsphinxProvider(workers=2)
     assert provider.worker_pids == []
     yield provider
     await provider.aclose()

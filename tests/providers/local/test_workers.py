@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -122,7 +123,8 @@ async def test_an_idle_worker_that_is_killed_is_replaced(provider: PocketsphinxP
     assert await transcribe(provider, store, SHORT)
 
 
-async def test_an_upload_that_breaks_off_has_no_result(provider: PocketsphinxProvider, store: SpoolStore):
+async def test_an_upload_that_breaks_off_has_no_result(store: SpoolStore):
+    provider = PocketsphinxProvider(workers=2)
     for sent in (b"", SHORT[:1000], SHORT, TEN_MINUTES):
         async with store.open(max_bytes=1 << 30) as spool:
             await spool.write(sent)
@@ -135,23 +137,46 @@ async def test_an_upload_that_breaks_off_has_no_result(provider: PocketsphinxPro
                 await drain(events)
             assert caught.value is error
     assert await transcribe(provider, store, SHORT)
+    await provider.aclose()
+
+
+async def test_the_last_free_worker_is_for_recordings_that_are_there(store: SpoolStore):
+    provider = PocketsphinxProvider(workers=2)
+    async with store.open(max_bytes=1 << 30) as first, store.open(max_bytes=1 << 30) as second:
+        await first.write(SAMPLES[: len(SAMPLES) // 2])
+        await second.write(SHORT)
+        early = provider.transcribe(attempt_at(first, audio=RAW))
+        assert (await anext(early)).delta.delta
+        slow = asyncio.create_task(follow(provider, attempt_at(second)))
+        assert await transcribe(provider, store, SHORT)
+        assert not slow.done()
+        second.finish()
+        assert (await slow).transcription is not None
+        await early.aclose()
+    await provider.aclose()
+
+
+async def test_a_slow_upload_has_until_its_deadline(store: SpoolStore):
+    provider = PocketsphinxProvider(workers=1)
+    async with store.open(max_bytes=1 << 30) as spool:
+        await spool.write(SHORT)
+        with pytest.raises(ProviderTimeout, match="complete in time"):
+            await follow(provider, attempt_at(spool, seconds=0.05))
+    await provider.aclose()
 
 
 async def test_waiting_is_first_come_first_served_and_bounded(store: SpoolStore):
     provider = PocketsphinxProvider(workers=1, max_waiting=2)
-    async with store.open(max_bytes=1 << 30) as spool:
-        order: list[str] = []
+    order: list[str] = []
 
-        async def call(name: str, seconds: float = 100) -> None:
-            async with store.open(max_bytes=1 << 30) as own:
-                await own.write(SHORT)
-                own.finish()
-                await follow(provider, attempt_at(own, seconds=seconds))
-                order.append(name)
+    async def call(name: str) -> None:
+        async with store.open(max_bytes=1 << 30) as own:
+            await own.write(SHORT)
+            own.finish()
+            await follow(provider, attempt_at(own, seconds=100))
+            order.append(name)
 
-        await spool.write(SAMPLES[: len(SAMPLES) // 2])
-        holder = provider.transcribe(attempt_at(spool, audio=RAW))
-        await anext(holder)
+    async with provider._pool.lease(time.monotonic() + 100):
         first, second = asyncio.create_task(call("first")), asyncio.create_task(call("second"))
         await asyncio.sleep(0)
         error = await refused(provider, store, SHORT)
@@ -164,25 +189,20 @@ async def test_waiting_is_first_come_first_served_and_bounded(store: SpoolStore)
         await asyncio.sleep(0)
         assert isinstance(await refused(provider, store, SHORT), Overloaded)
         assert order == []
-        spool.finish()
-        async for _ in holder:
-            pass
-        await asyncio.gather(second, third)
-        assert order == ["second", "third"]
-        assert len(provider.worker_pids) == 1
+    await asyncio.gather(second, third)
+    assert order == ["second", "third"]
+    assert len(provider.worker_pids) == 1
     await provider.aclose()
 
 
-async def test_waiting_ends_at_the_deadline(provider: PocketsphinxProvider, store: SpoolStore):
-    async with store.open(max_bytes=1 << 30) as spool:
-        await spool.write(SAMPLES[: len(SAMPLES) // 2])
-        holder = provider.transcribe(attempt_at(spool, audio=RAW))
-        await anext(holder)
+async def test_waiting_ends_at_the_deadline(store: SpoolStore):
+    provider = PocketsphinxProvider(workers=1)
+    async with provider._pool.lease(time.monotonic() + 100):
         error = await refused(provider, store, SHORT, seconds=0.05)
         assert isinstance(error, ProviderTimeout)
         assert "became free" in error.message
-        await holder.aclose()
     assert await transcribe(provider, store, SHORT)
+    await provider.aclose()
 
 
 async def test_closing_the_provider_ends_everything(store: SpoolStore):
@@ -230,6 +250,7 @@ async def main():
         samples = file.read()
     async with SpoolStore().open(max_bytes=1 << 30) as spool:
         await spool.write(samples * 20)
+        spool.finish()
         header = AudioHeader(raw_format=RawAudioFormat(encoding=1, sample_rate_hertz=16000))
         attempt = Attempt("req_1", TranscriptionConfig(model="x"), header, spool, time.monotonic() + 1000)
         async for _ in provider.transcribe(attempt):

@@ -157,6 +157,7 @@ class WorkerPool:
         self._temporary_directory = temporary_directory
         self._free = asyncio.Semaphore(size)
         self._waiting = 0
+        self._lent = 0
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         self._closed = asyncio.Event()
@@ -165,6 +166,11 @@ class WorkerPool:
     def pids(self) -> list[int]:
         """Process ids of the workers there are, busy or idle."""
         return sorted(worker.pid for worker in self._workers)
+
+    @property
+    def spare(self) -> int:
+        """How many more calls would get a worker at once."""
+        return max(self._size - self._lent - self._waiting, 0)
 
     @contextlib.asynccontextmanager
     async def lease(self, deadline: float) -> AsyncIterator["Lease"]:
@@ -182,6 +188,7 @@ class WorkerPool:
             ProviderUnavailable: No process can be started, or the pool is closed.
         """
         await self._wait_for_free(deadline)
+        self._lent += 1
         try:
             lease = Lease(await self._take())
             try:
@@ -192,6 +199,7 @@ class WorkerPool:
                 else:
                     lease.worker.kill()
         finally:
+            self._lent -= 1
             self._free.release()
 
     async def aclose(self) -> None:

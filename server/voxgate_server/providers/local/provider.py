@@ -175,6 +175,9 @@ class PocketsphinxProvider:
         _check_options(attempt.config)
         start = Start(self._max_audio_seconds, _raw_audio(attempt.audio))
         attempt.dropped_params += _unusable(attempt.config)
+        if self._pool.spare < 2:
+            # The last free worker is for recordings that are there: slow uploads would otherwise hold up everybody.
+            await _whole(attempt)
         async with self._pool.lease(attempt.deadline) as lease:
             feeder = asyncio.create_task(_feed(lease.worker, start, attempt.spool), name="voxgate-local-feed")
             try:
@@ -189,6 +192,14 @@ class PocketsphinxProvider:
     async def aclose(self) -> None:
         """Ends all workers and waits until they are gone."""
         await self._pool.aclose()
+
+
+async def _whole(attempt: Attempt) -> None:
+    try:
+        async with asyncio.timeout(attempt.deadline - time.monotonic()):
+            await attempt.spool.wait_finished()
+    except TimeoutError:
+        raise ProviderTimeout("local: the recording was not complete in time.") from None
 
 
 async def _feed(worker: Worker, start: Start, spool: Spool) -> None:
