@@ -14,10 +14,10 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate.transcription.v1.transcription_service_pb2 import TranscribeUploadRequest, TranscribeUploadResponse
 from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 
-from voxgate_client._audio import AsyncAudio, in_thread
+from voxgate_client._audio import AsyncAudio, off_loop
 from voxgate_client._channel import TlsOptions, connect
 from voxgate_client._errors import CallCancelledError
-from voxgate_client._mapping import map_errors
+from voxgate_client._mapping import map_errors, was_cancelled
 from voxgate_client._request import (
     Progress,
     TranscriptionOptions,
@@ -31,6 +31,8 @@ from voxgate_client._request import (
 if TYPE_CHECKING:
     from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceAsyncStub
     from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceAsyncStub
+
+    _Stubs = tuple[TranscriptionServiceAsyncStub, ModelServiceAsyncStub]
 
 __all__ = ["AsyncClient"]
 
@@ -78,7 +80,7 @@ class AsyncClient:
         )
         self._channel = channel
         self._owns_channel = channel is None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._made: tuple[asyncio.AbstractEventLoop, _Stubs] | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -119,7 +121,9 @@ class AsyncClient:
         rpc = self._connection.rpc("TranscribeUpload", read.timeout)
         transcriptions, _ = self._stubs()
         upload = Upload(audio, read)
-        messages = upload.messages_async(audio) if isinstance(audio, AsyncIterable) else in_thread(upload.messages())
+        messages = (
+            upload.messages_async(audio) if isinstance(audio, AsyncIterable) else off_loop(upload.messages(), audio)
+        )
         first = await anext(messages)  # Opens the file: what fails here fails before anything is sent.
         failure: list[BaseException] = []
 
@@ -135,8 +139,9 @@ class AsyncClient:
                     message = await anext(messages, None)
                 await call.done_writing()
             except BaseException as error:
-                failure.append(error)
-                call.cancel()
+                if not sender.cancelling():
+                    failure.append(error)
+                    call.cancel()
             finally:
                 await messages.aclose()
 
@@ -234,22 +239,23 @@ class AsyncClient:
             )
             return response.model
 
-    def _stubs(self) -> "tuple[TranscriptionServiceAsyncStub, ModelServiceAsyncStub]":
+    def _stubs(self) -> "_Stubs":
         if self._closed:
             raise RuntimeError("This client is closed.")
         loop = asyncio.get_running_loop()
-        if self._loop not in {None, loop}:
-            raise RuntimeError("This client belongs to another event loop. Make one AsyncClient for each.")
-        if self._channel is None:
+        if self._made is None:
             # Here and not in __init__, which may run before there is a loop.
-            connection = self._connection
-            self._channel = (
-                aio.insecure_channel(connection.address, connection.options)
-                if connection.credentials is None
-                else aio.secure_channel(connection.address, connection.credentials, connection.options)
-            )
-        self._loop = loop
-        return TranscriptionServiceStub(self._channel), ModelServiceStub(self._channel)
+            if self._channel is None:
+                connection = self._connection
+                self._channel = (
+                    aio.insecure_channel(connection.address, connection.options)
+                    if connection.credentials is None
+                    else aio.secure_channel(connection.address, connection.credentials, connection.options)
+                )
+            self._made = loop, (TranscriptionServiceStub(self._channel), ModelServiceStub(self._channel))
+        if self._made[0] is not loop:
+            raise RuntimeError("This client belongs to another event loop. Make one AsyncClient for each.")
+        return self._made[1]
 
 
 async def _write(
@@ -259,5 +265,9 @@ async def _write(
     try:
         await call.write(message)
     except (grpc.RpcError, asyncio.InvalidStateError):
+        return False
+    except asyncio.CancelledError:
+        if was_cancelled():
+            raise
         return False
     return True

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["PIECE_BYTES", "AsyncAudio", "Audio", "Source", "in_thread", "open_async_audio", "open_audio"]
+__all__ = ["PIECE_BYTES", "AsyncAudio", "Audio", "Source", "off_loop", "open_async_audio", "open_audio"]
 
 _T = TypeVar("_T")
 
@@ -85,16 +85,20 @@ async def open_async_audio(audio: AsyncIterable[bytes]) -> AsyncGenerator[bytes]
             yield piece
 
 
-async def in_thread(items: Generator[_T]) -> AsyncGenerator[_T]:
-    """Runs a generator in a thread of its own: a slow disk or a blocking iterable never holds up the event loop.
+async def off_loop(items: Generator[_T], audio: object) -> AsyncGenerator[_T]:
+    """Runs a generator that reads `audio` in a thread: a slow disk or a blocking iterable never holds up the loop.
 
     Not in the loop's shared pool: a few microphones would fill that, and name resolution needs it. When this is left
     early the generator is closed in its thread, after the step that it is just doing.
     """
+    if isinstance(audio, bytes | bytearray | memoryview):
+        for item in items:  # Nothing to wait for.
+            yield item
+        return
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(1, thread_name_prefix="voxgate-audio")
     try:
-        while (item := await loop.run_in_executor(executor, next, items, None)) is not None:
+        while (item := await loop.run_in_executor(executor, lambda: next(items, None))) is not None:
             yield item
     finally:
         executor.submit(items.close)

@@ -12,7 +12,7 @@ from grpc import StatusCode
 from voxgate_client import _errors as errors
 from voxgate_client._details import Details, read_details
 
-__all__ = ["Rpc", "map_errors"]
+__all__ = ["Rpc", "map_errors", "was_cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +165,18 @@ def map_errors(rpc: Rpc) -> Iterator[None]:
     except grpc.FutureCancelledError:
         raise _cancelled(rpc) from None
     except asyncio.CancelledError:
-        # grpc.aio raises this also when the call alone was cancelled; to a task nobody cancelled that is an error.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if was_cancelled():
             raise
         raise _cancelled(rpc) from None
     except grpc.RpcError as error:
         # What the library says is in the message; a chain would print it again, and with it what a server echoed.
         raise _to_error(error, rpc) from None
+
+
+def was_cancelled() -> bool:
+    """Somebody cancelled the running task: grpc.aio raises CancelledError also when a call alone was."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _cancelled(rpc: Rpc) -> errors.VoxgateError:
