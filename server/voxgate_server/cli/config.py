@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from voxgate_server.config import KeyReport, LoadedConfig, Problem
 
 
-@click.group(short_help="Look at configuration files.")
+@click.group(short_help="Looks at configuration files.")
 def config() -> None:
     """Looks at configuration files (LiteLLM's YAML, with a section `voxgate:`)."""
 
 
-@config.command(short_help="Tell what is wrong with a file, and what becomes of its keys.")
+@config.command(short_help="Tells what is wrong with a file, and what becomes of its keys.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with errors, warnings and keys.")
 @click.pass_context

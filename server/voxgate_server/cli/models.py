@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from voxgate.transcription.v1.model_service_pb2 import Model
 
 
-@click.command(short_help="List the models that can be asked for.")
+@click.command(short_help="Lists the models that can be asked for.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with everything that is known.")
 @backend_options
 @click.pass_context

@@ -39,7 +39,7 @@ def serve(
     log_json: bool | None,
     share_ports: bool,
 ) -> None:
-    """Run the gateway until SIGTERM or SIGINT, then lets calls in progress end."""
+    """Runs the gateway until SIGTERM or SIGINT, then lets calls in progress end."""
     from voxgate_server.cli.loading import load
     from voxgate_server.telemetry import configure_logging
 

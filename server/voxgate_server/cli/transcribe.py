@@ -34,7 +34,7 @@ class _Words(click.ParamType[str]):
         return text
 
 
-@click.command(short_help="Write down what is said in recordings.")
+@click.command(short_help="Writes down what is said in recordings.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(allow_dash=True))
 @click.option(
     "--model", type=_Words(), default="whisper-1", show_default=True, help="Model or model group; see `voxgate models`."
