@@ -1,19 +1,24 @@
 """A whole gateway inside a test, on free ports of the loopback."""
 
+# The async stubs exist for type checkers only.
+from __future__ import annotations
+
 import contextlib
 import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from grpc import aio
-from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceAsyncStub, ModelServiceStub
-from voxgate.transcription.v1.transcription_service_pb2_grpc import (
-    TranscriptionServiceAsyncStub,
-    TranscriptionServiceStub,
-)
+from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceStub
+from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 from voxgate_server.app import App
 from voxgate_server.config import load_config
+
+if TYPE_CHECKING:
+    from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceAsyncStub
 
 KEY = "sk-test-0123456789abcdef"
 """The master key of the configurations here."""
@@ -39,11 +44,11 @@ class Gateway:
         return f"127.0.0.1:{self.grpc_port}"
 
     @property
-    def stub(self) -> "TranscriptionServiceAsyncStub":
+    def stub(self) -> TranscriptionServiceAsyncStub:
         return TranscriptionServiceStub(self.channel)
 
     @property
-    def models(self) -> "ModelServiceAsyncStub":
+    def models(self) -> ModelServiceAsyncStub:
         return ModelServiceStub(self.channel)
 
 

@@ -1,5 +1,6 @@
 """The way of a call, top to bottom: admit, plan, try, complete, close."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator
@@ -42,6 +43,8 @@ __all__ = ["Gateway", "GatewayLimits"]
 _log = get_logger("gateway")
 
 _FEW_BYTES = 64
+_LONG = 5000
+"""Words and segments above which a transcript is completed in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,15 +225,19 @@ class Gateway:
         report.provider, report.model = provider.name, provider.model
         report.outcome = ATTEMPT_OUTCOME_CANCELLED
         call.attempts.append(report)
+        first = True
         try:
             async with contextlib.aclosing(provider.transcribe(attempt)) as events:
                 async for event in events:
                     if event.HasField("done"):
                         report.outcome = ATTEMPT_OUTCOME_SUCCEEDED
                         _set_latency(report.latency, started)
-                        self._complete(call, attempt, event)
+                        await self._complete(call, attempt, event)
                         yield event
                         return
+                    if first and call.streamed:
+                        event.extra_fields.CopyFrom(_provenance(call, attempt))
+                    first = False
                     yield event
             raise ProviderGarbled(f"{provider.name} ended its answer before it was complete.")
         except VoxgateError as error:
@@ -242,18 +249,11 @@ class Gateway:
         finally:
             _set_latency(report.latency, started)
 
-    def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
+    async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
         transcription = event.done.transcription
-        extra = ExtraFields(
-            request_id=call.request_id,
-            request_type="transcription_stream" if call.streamed else "transcription",
-            provider=attempt.report.provider,
-            original_model_requested=call.config.model,
-            resolved_model_used=attempt.report.model,
-            attempts=call.attempts,
-            dropped_params=attempt.dropped_params,
-        )
-        _set_latency(extra.latency, call.started)
+        extra = _provenance(call, attempt)
+        extra.attempts.extend(call.attempts)
+        extra.dropped_params.extend(attempt.dropped_params)
         if self.limits.allow_raw_payloads:
             if attempt.raw_request is not None:
                 extra.raw_request.CopyFrom(attempt.raw_request)
@@ -262,7 +262,25 @@ class Gateway:
             if call.config.debug.include_provider_headers:
                 extra.provider_response_headers.update(attempt.response_headers)
         transcription.extra_fields.CopyFrom(extra)
-        complete(transcription, call.config.response_format)
+        if len(transcription.words) + len(transcription.segments) > _LONG:
+            # Hours of speech; making subtitles of them would hold up everybody else.
+            await asyncio.to_thread(complete, transcription, call.config.response_format)
+        else:
+            complete(transcription, call.config.response_format)
+        if call.streamed:
+            event.extra_fields.CopyFrom(transcription.extra_fields)
+
+
+def _provenance(call: Call, attempt: Attempt) -> ExtraFields:
+    extra = ExtraFields(
+        request_id=call.request_id,
+        request_type="transcription_stream" if call.streamed else "transcription",
+        provider=attempt.report.provider,
+        original_model_requested=call.config.model,
+        resolved_model_used=attempt.report.model,
+    )
+    _set_latency(extra.latency, call.started)
+    return extra
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -379,6 +380,41 @@ async def test_cancelling_closes_the_connection(transport: AiohttpTransport, mom
             await call
         cancelled.set()
         await closed.wait()
+
+
+@pytest.mark.parametrize("end", ["cancelled", "answered"])
+async def test_what_a_peer_does_not_take_is_not_waited_for(transport: AiohttpTransport, end: str):
+    connected, over = asyncio.Event(), asyncio.Event()
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()
+        if end == "answered":
+            writer.write(b"HTTP/1.1 413 No\r\ncontent-length: 4\r\n\r\nfull")
+        connected.set()
+        await over.wait()
+
+    def open_sockets() -> int:
+        links = list(Path("/proc/self/fd").iterdir())
+        return sum(link.is_symlink() and link.readlink().name.startswith("socket:") for link in links)
+
+    async with serving(handler) as url:
+        before = open_sockets()
+        if end == "cancelled":
+            call = asyncio.create_task(send(transport, post(url, Body(10_000))))
+            await connected.wait()
+            await asyncio.sleep(0.05)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        else:
+            response = await transport.handle_async_request(post(url, Body(10_000)))
+            assert [chunk async for chunk in response.stream] == [b"full"]
+            await asyncio.sleep(0.05)
+            await response.aclose()
+        # Only the peer's own end is left; a graceful close would wait for it to read.
+        while open_sockets() > before + 1:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
+        over.set()
 
 
 @pytest.mark.parametrize(

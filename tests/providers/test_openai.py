@@ -197,7 +197,7 @@ REFUSED = [
     ("whisper-1", 'languages: ["de", "en"]', "languages"),
     ("whisper-1", 'known_speakers { name: "A" reference { data: "x" } }', "known_speaker_names"),
     ("whisper-1", 'task: TRANSCRIPTION_TASK_TRANSLATE language: "de"', "language"),
-    ("whisper-1", 'extra_params { fields { key: "seed" value { number_value: 1 } } }', "extra_params.seed"),
+    ("whisper-1", 'extra_params { fields { key: "seed" value { number_value: 1 } } }', "seed"),
 ]
 
 
@@ -205,9 +205,7 @@ REFUSED = [
 async def test_what_a_model_cannot_is_refused_by_name(
     call: Calling, emulator: OpenAIEmulator, model: str, config: str, option: str
 ):
-    with pytest.raises(
-        errors.UnsupportedParameter, match=option.removeprefix("extra_params.").rstrip("s")[:9]
-    ) as caught:
+    with pytest.raises(errors.UnsupportedParameter, match=option.rstrip("s")[:9]) as caught:
         await call(config, model)
     assert caught.value.param == option
     assert model in caught.value.message
@@ -228,7 +226,7 @@ async def test_or_left_out_and_reported(call: Calling, emulator: OpenAIEmulator,
     ("data", "name", "filename", "media_type"),
     [
         (b"fLaC" + bytes(20), "x.mp3", "audio.flac", "audio/flac"),
-        (b"ID3\x04" + bytes(20), "", "audio.mp3", "audio/mpeg"),
+        (b"ID3\x04\x00\x00\x00\x00\x7f\x7f" + bytes(20), "", "audio.mp3", "audio/mpeg"),
         (b"OggS" + bytes(20), "x.wav", "audio.ogg", "audio/ogg"),
         (b"\x1aE\xdf\xa3" + bytes(20), "x", "audio.webm", "audio/webm"),
         (bytes(4) + b"ftypM4A " + bytes(20), "", "audio.m4a", "audio/mp4"),
@@ -309,7 +307,7 @@ async def test_the_provider_reads_while_the_caller_sends(emulator: OpenAIEmulato
     assert record.file_sha256 == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("size", [100, 100_000])
+@pytest.mark.parametrize("size", [5000, 100_000])
 async def test_an_upload_that_breaks_off_is_never_completed(emulator: OpenAIEmulator, store: SpoolStore, size: int):
     async with store.open(max_bytes=1 << 30) as spool, provider_at(emulator) as provider:
         call = asyncio.create_task(run(provider, attempt_with(spool)))
@@ -328,7 +326,6 @@ async def test_an_upload_that_breaks_off_before_its_kind_is_known(emulator: Open
     async with store.open(max_bytes=1 << 30) as spool, provider_at(emulator) as provider:
         await spool.write(b"RI")
         call = asyncio.create_task(run(provider, attempt_with(spool)))
-        await asyncio.sleep(0)
         spool.fail(errors.UploadIncomplete("The upload broke off."))
         with pytest.raises(errors.UploadIncomplete):
             await call

@@ -15,7 +15,7 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import RawPayload
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
-from voxgate_server.audio.sniff import sniff
+from voxgate_server.audio.sniff import HEAD_BYTES, sniff
 from voxgate_server.errors import (
     AudioTooLarge,
     DeadlineExceeded,
@@ -45,7 +45,6 @@ _SMALL_BYTES = 256 * 1024
 """Recordings up to this size go out as one piece."""
 _THREAD_BYTES = 512 * 1024
 """Answers above this size are read in a thread, so that the event loop does not stand still."""
-_SNIFF_BYTES = 64
 
 _MEDIA_TYPES = {
     "flac": "audio/flac",
@@ -300,7 +299,7 @@ def _headers(
 
 async def _file_kind(attempt: Attempt) -> tuple[str, str]:
     # OpenAI looks at the extension first: a wrong or missing one is refused although the bytes are fine.
-    kind = sniff(await attempt.spool.head(_SNIFF_BYTES))
+    kind = sniff(await attempt.spool.head(HEAD_BYTES))
     if kind is not None:
         return f"audio.{kind.extension}", kind.media_type
     extension = attempt.audio.filename.rpartition(".")[2].lower()

@@ -104,13 +104,15 @@ def build_form(
     fields = [("model", model)]
     timed = False
     for option, pairs in _options(config, known, allowed_extra_params):
-        if option in known or option.removeprefix("extra_params.") in allowed_extra_params:
+        # REST has no word for extra parameters: a caller there sends them among the others, under their own names.
+        rest_name = option.removeprefix("extra_params.")
+        if option in known or rest_name in allowed_extra_params:
             fields += pairs
             timed = timed or option == "timestamp_granularities"
         elif dropped is None:
-            raise UnsupportedParameter(_refusal(who, option, known), param=option, metadata={"parameter": option})
+            raise UnsupportedParameter(_refusal(who, option, known), param=rest_name, metadata={"parameter": rest_name})
         else:
-            dropped.append(option)
+            dropped.append(rest_name)
     # Times are only in verbose_json: who asks for them gets them, whatever the caller's own format shows of it.
     upstream_format = "verbose_json" if timed else _UPSTREAM_FORMATS.get(wanted, "verbose_json")
     fields.insert(1, ("response_format", upstream_format))

@@ -7,6 +7,7 @@ themselves. Either way no word is lost and none changes places.
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from voxgate.transcription.v1.transcription_pb2 import TranscriptionWord
@@ -44,11 +45,8 @@ def timed_text(words: Iterable[TranscriptionWord], text: str) -> list[TimedText]
     pieces = align(words, text)
     if pieces is not None:
         return pieces
-    parts = [word.word.strip() for word in words]
-    return [
-        _piece(part + _space(part, following), word)
-        for word, part, following in zip(words, parts, [*parts[1:], ""], strict=True)
-    ]
+    parts = _spaced([word.word.strip() for word in words])
+    return [_piece(part, word) for word, part in zip(words, parts, strict=True)]
 
 
 def align(words: Sequence[TranscriptionWord], text: str) -> list[TimedText] | None:
@@ -155,8 +153,11 @@ def _cut(pieces: list[TimedText], enough: int) -> int:
 
 def joined(texts: Iterable[str]) -> str:
     """Texts one after the other, with a space between them where the script has spaces."""
-    parts = [text for text in (text.strip() for text in texts) if text]
-    return "".join(part + _space(part, following) for part, following in zip(parts, [*parts[1:], ""], strict=True))
+    return "".join(_spaced([text for text in (text.strip() for text in texts) if text]))
+
+
+def _spaced(parts: list[str]) -> list[str]:
+    return [part + _space(part, following) for part, following in zip_longest(parts, parts[1:], fillvalue="")]
 
 
 def _space(left: str, right: str) -> str:

@@ -47,13 +47,17 @@ def to_status(error: VoxgateError, request_id: str) -> status_pb2.Status:
         details.append(
             error_details_pb2.ResourceInfo(resource_type="model", resource_name=error.metadata.get("model", ""))
         )
-    if error.attempts:
-        details.append(RoutingFailure(attempts=error.attempts[-_ATTEMPTS:]))
+    # The last attempts say most; as many of them as there is room for.
+    details += [
+        RoutingFailure(attempts=error.attempts[-count:]) for count in range(len(error.attempts[-_ATTEMPTS:]), 0, -1)
+    ]
     status = status_pb2.Status(code=error.status.value[0], message=error.message[:_MESSAGE_CHARACTERS])
     for detail in details:
         status.details.add().Pack(detail)
         if status.ByteSize() > _DETAILS_BYTES:
             del status.details[-1]
+        elif isinstance(detail, RoutingFailure):
+            break
     return status
 
 

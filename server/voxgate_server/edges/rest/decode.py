@@ -212,7 +212,7 @@ def _chunking(config: TranscriptionConfig, fields: dict[str, Entries], complete:
         return  # chunking_strategy[type] may come after the file
     kind = options.pop("type", None)
     allowed = ("prefix_padding_ms", "silence_duration_ms", "threshold") if kind == "server_vad" else ()
-    if kind not in {"auto", "server_vad"}:
+    if kind not in ("auto", "server_vad"):
         refuse(name, "needs a type, auto or server_vad.")
     for key in options:
         if key not in allowed:

@@ -9,7 +9,7 @@ them); if one did, it would be written as null, never as NaN.
 """
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -118,7 +118,7 @@ def _verbose(
     if not granularities or _SEGMENT in granularities:
         body["segments"] = _segments(transcription.segments, synthesized)
     if _WORD in granularities:
-        body["words"] = [_word(word) for word in transcription.words]
+        body["words"] = _words(transcription.words)
     if (usage := _duration_usage(transcription, synthesized)) is not None:
         body["usage"] = usage
     return body
@@ -159,7 +159,7 @@ def _everything(
     if (usage := _usage(transcription)) is not None:
         body["usage"] = usage
     if transcription.words:
-        body["words"] = [_whole_word(word) for word in transcription.words]
+        body["words"] = _whole_words(transcription.words)
     if transcription.languages:
         body["languages"] = [{"code": language.code} for language in transcription.languages]
     extra_fields = transcription.extra_fields
@@ -190,19 +190,23 @@ def _duration(transcription: Transcription, synthesized: list[str]) -> float:
     return max(ends, default=transcription.words[-1].end if transcription.words else 0.0)
 
 
-def _word(word: TranscriptionWord) -> dict[str, object]:
-    result: dict[str, object] = {"word": word.word, "start": word.start, "end": word.end}
-    if word.HasField("speaker"):
-        result["speaker"] = word.speaker
-    return result
+def _words(words: Iterable[TranscriptionWord]) -> list[dict[str, object]]:
+    # The one loop that runs ten thousand times an answer: no call and no HasField in it.
+    return [
+        {"word": word.word, "start": word.start, "end": word.end, "speaker": word.speaker}
+        if word.speaker
+        else {"word": word.word, "start": word.start, "end": word.end}
+        for word in words
+    ]
 
 
-def _whole_word(word: TranscriptionWord) -> dict[str, object]:
-    result = _word(word)
-    if word.HasField("confidence"):
-        result["confidence"] = word.confidence
-    if word.HasField("channel"):
-        result["channel"] = word.channel
+def _whole_words(words: Sequence[TranscriptionWord]) -> list[dict[str, object]]:
+    result = _words(words)
+    for word, written in zip(words, result, strict=True):
+        if word.HasField("confidence"):
+            written["confidence"] = word.confidence
+        if word.HasField("channel"):
+            written["channel"] = word.channel
     return result
 
 

@@ -8,19 +8,17 @@ fields are reported the moment they are complete and the file's bytes the moment
     file   : FileStart FileData* FileEnd
     end    : End                   the closing boundary: only now the upload is known to be whole
 
-The push parser of `multipart` does the scanning. What it leaves open is closed here: it decides differently about a
-preamble depending on how the bytes are cut into chunks, so there must not be one, and it bounds single header lines,
-where we bound all headers of a part.
+The scanner finds the parts; here they get their meaning and their limits.
 """
 
-import copy
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from multipart import MultipartError, MultipartSegment, PushMultipartParser
+from multipart import parse_content_disposition
 
+from voxgate_server.edges.rest.multipart_scanner import MultipartScanner, PartHead
 from voxgate_server.edges.rest.values import FILE_HELP, shown
 from voxgate_server.errors import InvalidRequest, UploadIncomplete
 
@@ -44,7 +42,7 @@ class FormLimits:
     text_bytes: int = 8 * 1024 * 1024
     """Values of all fields together."""
     epilogue_bytes: int = 1024
-    """Bytes that may arrive after the closing boundary."""
+    """Bytes that may follow the closing boundary."""
 
 
 class Field(NamedTuple):
@@ -99,23 +97,11 @@ class FormReader:
 
     def __init__(self, content_type: str, *, limits: FormLimits | None = None) -> None:
         self._limits = limits or FormLimits()
-        boundary = _boundary_of(content_type)
-        self._opening = b"--" + boundary
-        self._parser = PushMultipartParser(
-            boundary,
-            # A line that the parser lets pass can still be too long for us, never the other way round: where the
-            # parser draws the line depends on the chunks.
-            max_header_size=self._limits.part_header_bytes + 128,
-            max_segment_count=self._limits.parts,
-            # Every byte is a character, so that a file name in a foreign encoding is no reason to refuse a form.
-            header_charset="latin-1",
-            strict=True,
+        self._scanner = MultipartScanner(
+            _boundary_of(content_type), max_parts=self._limits.parts, max_head_bytes=self._limits.part_header_bytes
         )
-        self._pending: bytes | None = b""
-        """Start of the body until it is long enough to see the first boundary; None afterwards."""
         self._error: InvalidRequest | None = None
         self._ended = False
-        self._epilogue = 0
         self._file_seen = False
         self._in_file = False
         self._name = ""
@@ -134,9 +120,6 @@ class FormReader:
             raise self._error
         try:
             return self._feed(data)
-        except MultipartError as error:
-            self._error = InvalidRequest(f"The body is not valid multipart/form-data: {error.args[0]}.")
-            raise self._error from None
         except InvalidRequest as error:
             self._error = error
             raise
@@ -157,92 +140,43 @@ class FormReader:
             )
 
     def _feed(self, data: bytes) -> list[FormEvent]:
-        if not data:  # the parser would take it for the end
-            return []
-        if self._ended:
-            self._epilogue += len(data)
-            if self._epilogue > self._limits.epilogue_bytes:
+        events: list[FormEvent] = []
+        for found in self._scanner.feed(data):
+            if found is None:
+                events.append(self._part_end())
+            elif isinstance(found, dict):
+                self._part_start(found, events)
+            elif self._in_file:
+                events.append(FileData(found))
+            else:
+                self._more_text(found)
+        if self._scanner.closed:
+            if self._scanner.epilogue_bytes > self._limits.epilogue_bytes:
                 raise InvalidRequest(
                     f"More than {self._limits.epilogue_bytes} bytes follow the closing boundary of the form."
                 )
-            return []
-        if self._pending is not None:
-            data = self._open(self._pending + data)
-            if not data:
-                return []
-        events: list[FormEvent] = []
-        event: MultipartSegment | bytes | None = b""
-        for event in self._parser.parse(data):
-            if event is None:
-                events.append(self._part_end())
-            elif isinstance(event, MultipartSegment):
-                self._part_start(event, events)
-            elif self._in_file:
-                events.append(FileData(event))
-            else:
-                self._more_text(event)
-        if event is None and self._complete():
-            self._end()
-            events.append(End())
+            if not self._file_seen:
+                raise InvalidRequest(f"The form has no file. {FILE_HELP}", param="file")
+            if not self._ended:
+                events.append(End())
+            self._ended = True
         return events
 
-    def _open(self, body: bytes) -> bytes:
-        """Checks that the body starts with the boundary; returns what to parse, empty while it is too short."""
-        body = body.removeprefix(b"\r\n")
-        opening = self._opening
-        if not body.startswith(opening) and not (opening.startswith(body) or body == b"\r"):
+    def _part_start(self, head: PartHead, events: list[FormEvent]) -> None:
+        if head.get("content-transfer-encoding", "").lower() not in _PLAIN_TRANSFER_ENCODINGS:
             raise InvalidRequest(
-                "The body does not start with the boundary that the Content-Type header names. Let the HTTP library "
-                "write that header; do not set it by hand."
+                "A part of the form has a Content-Transfer-Encoding; HTTP forms carry the bytes as they are."
             )
-        if len(body) < len(opening) + 2:
-            self._pending = body
-            return b""
-        self._pending = None
-        if body.startswith(b"--", len(opening)):
-            raise InvalidRequest(f"The form is empty. {FILE_HELP}", param="file")
-        return body
-
-    def _complete(self) -> bool:
-        # The parser does not tell that it has read the closing boundary except when it is closed, so a copy is.
-        try:
-            copy.copy(self._parser).close()
-        except MultipartError:
-            return False
-        return True
-
-    def _end(self) -> None:
-        if not self._file_seen:
-            raise InvalidRequest(f"The form has no file. {FILE_HELP}", param="file")
-        self._ended = True
-
-    def _part_start(self, part: MultipartSegment, events: list[FormEvent]) -> None:
-        size = 0
-        disposition = ""
-        for header, value in part.headerlist:
-            size += len(header) + len(value) + 4  # ": " and the line break
-            if header == "Content-Disposition":
-                if disposition:
-                    raise InvalidRequest("A part of the form has two Content-Disposition headers.")
-                disposition = value
-            elif header == "Content-Transfer-Encoding" and value.strip().lower() not in _PLAIN_TRANSFER_ENCODINGS:
-                raise InvalidRequest(
-                    "A part of the form has a Content-Transfer-Encoding; HTTP forms carry the bytes as they are."
-                )
-            if "\n" in value or "\r" in value or "\0" in value:
-                raise InvalidRequest("A part of the form has a control character in its headers.")
-        if size > self._limits.part_header_bytes:
-            raise InvalidRequest(
-                f"The headers of a part of the form are longer than {self._limits.part_header_bytes} bytes."
-            )
-        name = _utf8(part.name)
-        if not name:
-            raise InvalidRequest("A part of the form has no name.")
-        filename: str | None = part.filename
+        disposition = head.get("content-disposition", "")
+        kind, field, filename = parse_content_disposition(disposition)
+        name = _utf8(field or "")
+        if kind != "form-data" or not name:
+            raise InvalidRequest("A part of the form has no name; each needs Content-Disposition: form-data with one.")
         if filename is None and "filename*=" in disposition.lower():
             filename = _extended_filename(disposition)
+        media_type = head.get("content-type", "").partition(";")[0].strip().lower()
         # Some clients send bytes without a file name; their media type still tells them from a text field.
-        nameless = name == "file" and part.content_type is not None and not part.content_type.startswith("text/")
+        nameless = name == "file" and media_type and not media_type.startswith("text/")
         if filename is None and not nameless:
             self._text_start(name)
             return
@@ -254,7 +188,6 @@ class FormReader:
         if self._file_seen:
             raise InvalidRequest("The form has more than one file; send one recording per request.", param="file")
         self._file_seen = self._in_file = True
-        media_type = part.content_type or ""
         events.append(
             FileStart(
                 _plain_filename(_utf8(filename or "", errors="replace")),

@@ -10,8 +10,8 @@ from voxgate_server.errors import AudioTooLarge, InvalidRequest
 
 __all__ = ["DEFAULT_MAX_BODY_BYTES", "JsonRequest", "decode_json_body"]
 
-DEFAULT_MAX_BODY_BYTES = 32 * 1024 * 1024
-"""Largest JSON body, in bytes; larger recordings go as a form, which is not held in memory."""
+DEFAULT_MAX_BODY_BYTES = 44 * 1024 * 1024
+"""Largest JSON body in bytes: 32 MiB of audio in base64. What is larger goes as a form, which memory need not hold."""
 
 _MAX_FILENAME_BYTES = 255
 _MAX_PATH = 4096

@@ -6,7 +6,11 @@ from typing import cast
 
 from starlette.types import Receive, Scope, Send
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
-from voxgate.transcription.v1.config_pb2 import TRANSCRIPTION_TASK_TRANSLATE, TranscriptionConfig
+from voxgate.transcription.v1.config_pb2 import (
+    RESPONSE_FORMAT_JSON,
+    TRANSCRIPTION_TASK_TRANSLATE,
+    TranscriptionConfig,
+)
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.call import Call, RequestContext
@@ -98,6 +102,8 @@ class _PathOptions:
                 param="stream",
             )
         config = form.config
+        # Said or not said, it is the same request: fields behind the file must not restart it for nothing.
+        config.response_format = config.response_format or RESPONSE_FORMAT_JSON
         if self.translate:
             config.task = TRANSCRIPTION_TASK_TRANSLATE
         if form.unknown:

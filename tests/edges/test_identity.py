@@ -1,0 +1,41 @@
+"""Keys, as they come in headers."""
+
+import pytest
+from voxgate_server.edges.identity import KEY_HEADERS, Identity
+from voxgate_server.errors import Unauthenticated
+
+KEY = "sk-master-0123456789"
+
+
+@pytest.mark.parametrize("header", KEY_HEADERS)
+@pytest.mark.parametrize("value", [f"Bearer {KEY}", f"bearer  {KEY} ", f"BEARER {KEY}"])
+def test_the_right_key_in_any_header(header: str, value: str):
+    caller = Identity(KEY).caller({header: value})
+    assert caller.is_admin
+    assert KEY not in caller.key_id
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": f"Basic {KEY}"},
+        {"authorization": KEY},
+        {"x-api-key": f"{KEY}x"},
+        {"x-api-key": KEY[:-1]},
+        {"x-api-key": "\udcff"},
+        {"authorization": "Bearer wrong", "x-api-key": KEY},
+    ],
+)
+def test_anything_else_is_refused_without_telling_the_key(headers: dict[str, str]):
+    with pytest.raises(Unauthenticated) as caught:
+        Identity(KEY).caller(headers)
+    assert KEY not in caught.value.message
+
+
+def test_without_a_key_everybody_is_anonymous():
+    identity = Identity(None)
+    assert identity.open_to_everybody
+    assert not identity.caller({"authorization": "Bearer anything"}).is_admin

@@ -1,0 +1,141 @@
+"""Planning: which deployments, in which order, and why not."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from voxgate.transcription.v1.config_pb2 import (
+    INCLUDE_LOGPROBS,
+    RESPONSE_FORMAT_DIARIZED_JSON,
+    RESPONSE_FORMAT_JSON,
+    RESPONSE_FORMAT_SRT,
+    TRANSCRIPTION_TASK_TRANSLATE,
+    RouteTarget,
+    RoutingConfig,
+    TranscriptionConfig,
+)
+from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
+from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
+from voxgate_server.errors import InvalidRequest, ProviderUnavailable, UnknownModel, UnsupportedParameter
+from voxgate_server.providers.base import Attempt
+from voxgate_server.routing.deployments import Deployment, DeploymentTable
+from voxgate_server.routing.router import Router
+
+PLAIN = ModelCapabilities(response_formats=[RESPONSE_FORMAT_JSON])
+SUBTITLES = ModelCapabilities(response_formats=[RESPONSE_FORMAT_JSON, RESPONSE_FORMAT_SRT], translation=True)
+
+
+class Silent:
+    """A provider that has capabilities and is never asked."""
+
+    def __init__(self, model: str, capabilities: ModelCapabilities) -> None:
+        self.name, self.model, self.capabilities = "silent", model, capabilities
+
+    async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
+        raise AssertionError(attempt)
+        yield TranscriptionEvent()
+
+    async def aclose(self) -> None:
+        return
+
+
+def deployment(group: str, name: str, *, weight: float = 1, capabilities: ModelCapabilities = PLAIN) -> Deployment:
+    return Deployment(name, group, Silent(name, capabilities), weight=weight, timeout=7)
+
+
+TABLE = DeploymentTable(
+    [
+        deployment("plain", "p1"),
+        deployment("subtitles", "s1", capabilities=SUBTITLES),
+        deployment("mixed", "m1"),
+        deployment("mixed", "m2", capabilities=SUBTITLES),
+        deployment("heavy", "h1", weight=3),
+        deployment("heavy", "h2", weight=1),
+        deployment("heavy", "h3", weight=0),
+    ],
+    groups=["dead"],
+    aliases={"whisper": "plain", "nowhere": "gone"},
+    created=Timestamp(),
+)
+ROUTER = Router(TABLE, fallbacks={"plain": ("subtitles", "gone", "plain"), "dead": ("subtitles",), "*": ("plain",)})
+
+
+def plan(model: str, **config) -> list[str]:
+    return [target.deployment.id for target in ROUTER.plan(TranscriptionConfig(model=model, **config))]
+
+
+def test_a_group_and_then_its_fallbacks():
+    assert plan("plain") == ["p1", "s1"]
+    assert plan("whisper") == ["p1", "s1"]
+    assert plan("subtitles") == ["s1", "p1"]
+    assert plan("dead") == ["s1"]
+
+
+def test_the_callers_fallbacks_take_the_place_of_the_configured():
+    routing = RoutingConfig(fallbacks=[RouteTarget(model="mixed")])
+    assert plan("plain", routing=routing, response_format=RESPONSE_FORMAT_SRT) == ["m2"]
+    assert plan("plain", routing=RoutingConfig(disable_fallbacks=True)) == ["p1"]
+
+
+def test_a_target_that_cannot_is_left_out():
+    assert plan("mixed", response_format=RESPONSE_FORMAT_SRT) == ["m2"]
+    assert plan("plain", response_format=RESPONSE_FORMAT_SRT) == ["s1"]
+
+
+@pytest.mark.parametrize(
+    ("config", "param"),
+    [
+        ({"response_format": RESPONSE_FORMAT_DIARIZED_JSON}, "response_format"),
+        ({"include": [INCLUDE_LOGPROBS]}, "include"),
+        ({"task": TRANSCRIPTION_TASK_TRANSLATE, "routing": RoutingConfig(disable_fallbacks=True)}, "task"),
+        ({"known_speakers": [{"name": "A"}]}, "known_speaker_names"),
+    ],
+)
+def test_nobody_can(config, param: str):
+    with pytest.raises(UnsupportedParameter) as caught:
+        plan("plain", **config)
+    assert caught.value.param == param
+    assert "plain" in caught.value.message
+
+
+def test_unknown_names():
+    with pytest.raises(UnknownModel) as caught:
+        plan("plane")
+    assert caught.value.metadata["nearest"].split(",")[0] == "plain"
+    with pytest.raises(UnknownModel) as caught:
+        plan("plain", routing=RoutingConfig(fallbacks=[RouteTarget(model="s" * 1000)]))
+    assert caught.value.param == "fallbacks[0]"
+    assert len(caught.value.message) < 300
+    with pytest.raises(InvalidRequest):
+        plan("plain", routing=RoutingConfig(fallbacks=[RouteTarget(provider="openai")]))
+    with pytest.raises(UnknownModel):
+        plan("nowhere")
+
+
+def test_a_known_group_without_usable_deployments_is_the_operators_fault():
+    with pytest.raises(ProviderUnavailable):
+        plan("dead", routing=RoutingConfig(disable_fallbacks=True))
+    assert "dead" not in [model.id for model in TABLE.models()]
+
+
+def test_the_load_follows_the_weights():
+    first = Counter(plan("heavy")[0] for _ in range(4000))
+    assert first["h3"] == 0
+    assert 0.70 < first["h1"] / 4000 < 0.80
+    assert set(plan("heavy")[:3]) == {"h1", "h2", "h3"}
+
+
+def test_limits_of_attempts():
+    routing = RoutingConfig(fallbacks=[RouteTarget(model="subtitles")])
+    assert [target.timeout for target in ROUTER.plan(TranscriptionConfig(model="plain", routing=routing))] == [7, 7]
+    routing.attempt_timeout.FromSeconds(3)
+    routing.fallbacks[0].attempt_timeout.FromMilliseconds(500)
+    assert [target.timeout for target in ROUTER.plan(TranscriptionConfig(model="plain", routing=routing))] == [3, 0.5]
+
+
+def test_models_in_order_with_their_aliases():
+    models = {model.id: model for model in TABLE.models()}
+    assert list(models) == sorted(models)
+    assert models["plain"].aliases == ["whisper"]
+    assert TABLE.model("whisper").id == "plain"
