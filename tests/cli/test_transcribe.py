@@ -200,8 +200,8 @@ async def test_ctrl_c_while_nothing_comes_from_standard_input(where: list[str], 
 async def test_the_timeout_ends_a_call(where: list[str]) -> None:
     done = await voxgate("transcribe", *where, "--model", "fault-hang", "--timeout", "1", WAV)
     assert (done.code, done.out) == (1, b"")
-    assert done.err.startswith(f"voxgate: {WAV}: ")
-    assert "1 s" in done.err or "1.0 s" in done.err or "0.8 s" in done.err
+    # A server ends its work a little earlier, so that the answer can say why; it need not be faster than the client.
+    assert re.match(rf"voxgate: {re.escape(str(WAV))}: (The limit of|No answer from .* within the timeout)", done.err)
 
 
 async def test_the_timeout_ends_waiting_for_standard_input(where: list[str]) -> None:
@@ -225,7 +225,9 @@ async def test_no_server(unused_tcp_port: int) -> None:
     server = f"127.0.0.1:{unused_tcp_port}"
     done = await voxgate("transcribe", "--server", server, "--timeout", "20", WAV)
     assert (done.code, done.out) == (1, b"")
-    assert done.err.startswith(f"voxgate: {WAV}: Cannot connect to the voxgate server at {server}")
+    assert done.err.startswith(f"voxgate: {WAV}: ")
+    assert server in done.err
+    assert "Connection refused" in done.err
     assert len(done.err.splitlines()) == 1
 
 

@@ -57,7 +57,7 @@ def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:
     for command in (["transcribe", WAV], ["models"]):
         result = run(*command, "--config", file)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert f"error: {file}:2:" in result.stderr
+        assert f"error: {file}:3:21: " in result.stderr
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["transcribe"], ["models"], ["config"], ["config", "check"]])
