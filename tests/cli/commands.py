@@ -80,6 +80,8 @@ class Terminal:
         # Wide enough that nothing is shortened.
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
         self.written = b""
+        self.left = asyncio.Event()
+        """After `hang_up`: nobody has the terminal open any more."""
         self._more = asyncio.Event()
 
     def __enter__(self) -> "Terminal":
@@ -90,10 +92,20 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         asyncio.get_running_loop().remove_reader(self.master)
         os.close(self.master)
-        os.close(self.slave)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Lets go of the side that commands have, so that their end can be seen."""
+        if self.slave >= 0:
+            os.close(self.slave)
+            self.slave = -1
 
     def _read(self) -> None:
-        self.written += os.read(self.master, 1 << 16)
+        try:
+            self.written += os.read(self.master, 1 << 16)
+        except OSError:  # What Linux says when the last one has left.
+            asyncio.get_running_loop().remove_reader(self.master)
+            self.left.set()
         self._more.set()
 
     async def shows(self, text: str) -> None:

@@ -142,12 +142,15 @@ async def test_output_into_a_directory(where: list[str], tmp_path: Path) -> None
     assert json.loads((directory / "vm-goodbye.json").read_bytes())["text"] == TEXT
 
 
-async def test_an_output_that_cannot_be_written(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "vm-goodbye.txt").mkdir()
-    done = await voxgate("transcribe", "--config", config, "-o", tmp_path, WAV, OTHER_WAV)
-    assert (done.code, done.out) == (1, b"")
-    assert done.err == f"voxgate: {tmp_path / 'vm-goodbye.txt'}: Is a directory\n"
-    assert (tmp_path / "agent-incorrect.txt").read_text() == f"{TEXT}\n"
+async def test_a_full_disk_behind_an_output(config: Path) -> None:
+    done = await voxgate("transcribe", "--config", config, "-o", "/dev/full", WAV)
+    assert (done.code, done.out, done.err) == (1, b"", "voxgate: /dev/full: No space left on device\n")
+
+
+async def test_several_subtitles_stay_apart(config: Path) -> None:
+    done = await voxgate("transcribe", "--config", config, "--format", "srt", WAV, OTHER_WAV)
+    single = await voxgate("transcribe", "--config", config, "--format", "srt", WAV)
+    assert done.out == single.out + b"\n" + single.out
 
 
 async def test_a_full_disk_behind_standard_output(config: Path) -> None:

@@ -36,6 +36,7 @@ def run(*arguments: object) -> Result:
         (["--server", "example.com:1", "--api-key", "k", WAV], "--allow-plaintext-key"),
         (["--server", "http://x:1", "--tls-ca", WAV, WAV], "says plain text"),
         (["-o", WAV, WAV], "would overwrite a recording"),
+        (["-o", "no-such-directory/talk.txt", WAV], "cannot be written"),
         (["-o", WAV, WAV, OTHER_WAV], "this directory cannot be made"),
     ],
 )
@@ -49,6 +50,13 @@ def test_two_transcripts_of_one_name(tmp_path: Path) -> None:
     result = run("transcribe", "-o", tmp_path, "a/talk.wav", "b/talk.mp3")
     assert result.exit_code == 2
     assert "a/talk.wav and b/talk.mp3 would both be talk.txt" in result.stderr
+
+
+def test_a_transcript_whose_place_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "talk.txt").mkdir()
+    result = run("transcribe", "-o", tmp_path, "talk.wav", "other.wav")
+    assert result.exit_code == 2
+    assert "talk.txt cannot be written" in result.stderr
 
 
 def test_a_configuration_that_cannot_be_used(tmp_path: Path) -> None:

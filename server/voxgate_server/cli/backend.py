@@ -1,6 +1,7 @@
 """Who answers a command: a server, or a gateway inside this process. The options that choose, and what both can do."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,6 +164,8 @@ def open_backend(options: BackendOptions, *, timeout: float | None = None) -> Ba
         UsageError: The address, or what is to be used for TLS, is wrong.
         SystemExit: The configuration cannot be used; what is wrong with it has been said.
     """
+    # What gRPC's core has to say about a connection, our own messages say; its lines would stand between them.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Imported here, each only when it is used: both take a good part of a second.
     if options.server is not None:
         from voxgate_server.cli.remote import RemoteBackend

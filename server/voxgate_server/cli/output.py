@@ -23,8 +23,8 @@ def destinations(files: Sequence[str], output: str | None, extension: str) -> li
         extension: Of the files in a directory, without the dot.
 
     Raises:
-        UsageError: A recording would be overwritten, two transcripts would have the same name, or the directory
-            cannot be made.
+        UsageError: A transcript could not be written there, would have the name of another one or would overwrite a
+            recording. Said here because it is too late when a transcript is there and nowhere to put it.
     """
     if output is None:
         return [None] * len(files)
@@ -46,6 +46,8 @@ def destinations(files: Sequence[str], output: str | None, extension: str) -> li
             raise click.UsageError(
                 f"--output {output}: the transcripts of {sources[path]} and {file} would both be {path.name}."
             )
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise click.UsageError(f"--output {output}: {path} cannot be written.")
         sources[path] = file
     return list(paths)
 

@@ -7,7 +7,7 @@ import click
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
-from voxgate_client import AsyncClient, TlsOptions, TranscriptionOptions, VoxgateError
+from voxgate_client import AsyncClient, CertificateError, TlsOptions, TranscriptionOptions, VoxgateError
 
 from voxgate_server.cli.backend import BackendOptions, OnProgress
 from voxgate_server.cli.messages import CallFailed
@@ -100,4 +100,6 @@ def _options(config: TranscriptionConfig, filename: str) -> TranscriptionOptions
 
 
 def _failed(error: VoxgateError) -> CallFailed:
-    return CallFailed(error.message, request_id=error.request_id, attempts=error.attempts)
+    # The client speaks to programmers.
+    hint = " (Here: --tls-ca, --tls-cert and --tls-key.)" if isinstance(error, CertificateError) else ""
+    return CallFailed(error.message + hint, request_id=error.request_id, attempts=error.attempts)

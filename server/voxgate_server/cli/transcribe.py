@@ -107,7 +107,7 @@ def transcribe(
     with_headings = len(files) > 1 and output is None and sys.stdout.isatty()
     config = _config(format_, **values)
     backend = open_backend(options, timeout=timeout)
-    failed = 0
+    failed = printed = 0
     # The loop runs only while something is waited for, so that Ctrl-C ends writing to a pipe nobody reads as well.
     with asyncio.Runner() as runner:
         runner.run(backend.__aenter__())
@@ -119,7 +119,16 @@ def transcribe(
                     complain(file, error)
                     failed += 1
                     continue
-                failed += not _written(transcription, config, path, heading=file if with_headings else None)
+                body = _document(transcription, config)
+                if path is not None:
+                    failed += not _written(path, body)
+                    continue
+                if with_headings:
+                    body = f"==> {printable(file)} <==\n".encode() + body
+                if printed and format_ in {"srt", "vtt"}:
+                    body = b"\n" + body  # Cues end with an empty line, but documents do not.
+                emit(body)
+                printed += 1
         finally:
             runner.run(backend.__aexit__(None, None, None))
     ctx.exit(1 if failed else 0)
@@ -174,20 +183,16 @@ def _progress(recording: Recording) -> contextlib.AbstractContextManager[OnProgr
     return shown(name, recording.size)
 
 
-def _written(
-    transcription: "Transcription", config: "TranscriptionConfig", path: Path | None, *, heading: str | None
-) -> bool:
-    """Writes a transcript. False: it could not be written to its file, which has been said."""
+def _document(transcription: "Transcription", config: "TranscriptionConfig") -> bytes:
     from voxgate_server.edges.rest.encode import encode_transcription
 
-    body = encode_transcription(
-        transcription, config.response_format, granularities=config.timestamp_granularities
-    ).body
-    if not body.endswith(b"\n"):
-        body += b"\n"
-    if path is None:
-        emit((f"==> {printable(heading)} <==\n".encode() if heading else b"") + body)
-        return True
+    levels = config.timestamp_granularities
+    body = encode_transcription(transcription, config.response_format, granularities=levels).body
+    return body if body.endswith(b"\n") else body + b"\n"
+
+
+def _written(path: Path, body: bytes) -> bool:
+    """Writes a transcript to its file. False: it could not be, which has been said."""
     try:
         path.write_bytes(body)
     except OSError as error:
