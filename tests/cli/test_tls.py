@@ -31,7 +31,7 @@ async def test_tls_on_both_sides(authority: Path, emulator: OpenAIEmulator) -> N
     env = {"VOXGATE_API_KEY": KEY}
     own = ["--tls-cert", authority / "client.pem", "--tls-key", authority / "client.key"]
     async with running(authority, config) as gateway:
-        server = ["--server", f"localhost:{gateway.grpc_port}", "--timeout", "20"]
+        server = ["--server", gateway.target, "--timeout", "20"]
         done = await voxgate("transcribe", *server, "--tls-ca", authority / "ca.pem", *own, WAV, env=env)
         assert (done.code, done.out.decode(), done.err) == (0, f"{TEXT}\n", "")
         listed = await voxgate("models", *server[:2], "--tls-ca", authority / "ca.pem", *own, env=env)
