@@ -5,7 +5,7 @@ import contextlib
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -95,10 +95,17 @@ async def off_loop(items: Generator[_T], audio: object) -> AsyncGenerator[_T]:
         for item in items:  # Nothing to wait for.
             yield item
         return
-    loop = asyncio.get_running_loop()
+
+    def step() -> _T | None:
+        return next(items, None)
+
     executor = ThreadPoolExecutor(1, thread_name_prefix="voxgate-audio")
     try:
-        while (item := await loop.run_in_executor(executor, lambda: next(items, None))) is not None:
+        while True:
+            future: Future[_T | None] = executor.submit(step)
+            item = await asyncio.wrap_future(future)
+            if item is None:
+                return
             yield item
     finally:
         executor.submit(items.close)
