@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -96,17 +97,15 @@ async def off_loop(items: Generator[_T], audio: object) -> AsyncGenerator[_T]:
             yield item
         return
 
-    def step() -> _T | None:
-        return next(items, None)
-
+    loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(1, thread_name_prefix="voxgate-audio")
+
+    def step() -> list[_T]:
+        return list(itertools.islice(items, 1))  # Empty at the end: StopIteration cannot pass through a future.
+
     try:
-        while True:
-            future: Future[_T | None] = executor.submit(step)
-            item = await asyncio.wrap_future(future)
-            if item is None:
-                return
-            yield item
+        while step_taken := await loop.run_in_executor(executor, step):
+            yield step_taken[0]
     finally:
         executor.submit(items.close)
         executor.shutdown(wait=False)
