@@ -12,9 +12,9 @@ from typing import Any
 
 import grpc
 import pytest
+from voxgate_client import CallCancelledError, DeadlineExceededError, InvalidRequestError
 
 from tests.client.wire import GUARD, Twin, Wire
-from voxgate_client import CallCancelledError, DeadlineExceededError, InvalidRequestError
 
 PIECE = 256 * 1024
 RECORDING = os.urandom(2 * PIECE + 1000)
@@ -226,8 +226,8 @@ async def test_memory_does_not_grow_with_the_recording(client: Twin, wire: Wire,
 
 class TestAsyncOnly:
     @pytest.fixture
-    def connect(self, wire: Wire) -> Iterator[Callable[..., Twin]]:
-        yield lambda target, **options: Twin("async", target, **options)
+    def connect(self) -> Callable[..., Twin]:
+        return lambda target, **options: Twin("async", target, **options)
 
     async def test_async_iterable(self, client: Twin, wire: Wire) -> None:
         async def pieces() -> AsyncIterator[bytes]:

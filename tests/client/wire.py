@@ -1,4 +1,6 @@
-"""A gRPC server that writes down what arrives: it stands for the wire, and says nothing about how our server behaves."""
+"""A gRPC server that writes down what arrives: it stands for the wire, not for how our server behaves."""
+
+# ruff: noqa: N802  # methods are named by the protos
 
 import asyncio
 import contextlib
@@ -111,7 +113,7 @@ def serving(wire: Wire, credentials: grpc.ServerCredentials | None = None) -> It
     if credentials is None:
         wire.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     else:
-        wire.target = f"https://localhost:{server.add_secure_port('127.0.0.1:0', credentials)}"
+        wire.target = f"https://127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
     server.start()
     try:
         yield wire

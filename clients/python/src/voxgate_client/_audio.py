@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
@@ -95,11 +96,16 @@ async def off_loop(items: Generator[_T], audio: object) -> AsyncGenerator[_T]:
         for item in items:  # Nothing to wait for.
             yield item
         return
+
     loop = asyncio.get_running_loop()
     executor = ThreadPoolExecutor(1, thread_name_prefix="voxgate-audio")
+
+    def step() -> list[_T]:
+        return list(itertools.islice(items, 1))  # Empty at the end: StopIteration cannot pass through a future.
+
     try:
-        while (item := await loop.run_in_executor(executor, lambda: next(items, None))) is not None:
-            yield item
+        while step_taken := await loop.run_in_executor(executor, step):
+            yield step_taken[0]
     finally:
         executor.submit(items.close)
         executor.shutdown(wait=False)

@@ -56,7 +56,7 @@ class _Known(NamedTuple):
 
     code: StatusCode
     needle: str
-    """What is in the library's own words."""
+    """What is in the library's own words, in lower case."""
     kind: type[errors.VoxgateError]
     text: str
 
@@ -65,14 +65,14 @@ class _Known(NamedTuple):
 _LIBRARY = (
     _Known(
         StatusCode.UNAVAILABLE,
-        "CERTIFICATE_VERIFY_FAILED",
+        "certificate_verify_failed",
         errors.CertificateError,
         "The certificate of {target} is not trusted ({why}). Renew it if it expired; if your own authority signed it, "
         "give that authority's certificate as TlsOptions(ca=...).",
     ),
     _Known(
         StatusCode.UNAVAILABLE,
-        "Hostname Verification",
+        "hostname verification",
         errors.CertificateError,
         "The certificate of {target} is for another name. Connect by a name that the certificate has.",
     ),
@@ -85,13 +85,13 @@ _LIBRARY = (
     ),
     _Known(
         StatusCode.UNAVAILABLE,
-        "WRONG_VERSION_NUMBER",
+        "wrong_version_number",
         errors.UnavailableError,
         "The server at {target} does not speak TLS. Leave `tls` and `https://` away, or turn TLS on at the server.",
     ),
     _Known(
         StatusCode.UNAVAILABLE,
-        "HTTP/2",
+        "http/2",
         errors.UnavailableError,
         "Something answers at {target}, but it does not speak gRPC. Is it the REST port (4000 by default)? The gRPC "
         "port is 50051 by default.",
@@ -104,7 +104,7 @@ _LIBRARY = (
     ),
     _Known(
         StatusCode.UNAVAILABLE,
-        "Socket closed",
+        "socket closed",
         errors.UnavailableError,
         "The server at {target} closed the connection. If it did so at once, it may demand TLS (`https://`) or a "
         "client certificate (TlsOptions).",
@@ -137,7 +137,7 @@ _LIBRARY = (
     ),
     _Known(
         StatusCode.RESOURCE_EXHAUSTED,
-        "Concurrent RPC limit",
+        "concurrent rpc limit",
         errors.RateLimitedError,
         "The server at {target} has as many calls as it takes. Try again later.",
     ),
@@ -213,7 +213,7 @@ def _server_error(code: StatusCode, said: str, details: Details, rpc: Rpc) -> er
 
 def _library_error(code: StatusCode, said: str, rpc: Rpc) -> errors.VoxgateError | None:
     for known in _LIBRARY:
-        if known.code is code and known.needle in said:
+        if known.code is code and known.needle in said.lower():
             # The end is the specific part: everything before says which address and layer.
             why = _without_key(said.rpartition("last error: ")[2], rpc)[-_WHY_CHARACTERS:]
             return known.kind(
