@@ -1,6 +1,5 @@
 """What is different on a terminal: progress, headings, nothing that steers it."""
 
-import asyncio
 import os
 import re
 import signal
@@ -96,5 +95,4 @@ async def test_ctrl_c_typed_on_the_terminal(config: Path, emulator: OpenAIEmulat
             os.write(terminal.master, b"\x03")
             assert await process.wait() == 130
         await terminal.shows("voxgate: interrupted\r\n")
-        await asyncio.sleep(0)
     assert "Traceback" not in plain(terminal.written)

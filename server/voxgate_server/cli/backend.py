@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
@@ -72,7 +72,7 @@ class BackendOptions:
     """Options that say where a command goes."""
 
     server: str | None
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     tls_ca: Path | None
     tls_cert: Path | None
     tls_key: Path | None
