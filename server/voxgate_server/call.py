@@ -8,6 +8,7 @@ from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
+from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 from voxgate_server.routing.router import Target
 
@@ -49,6 +50,8 @@ class Call:
     config: TranscriptionConfig = field(default_factory=TranscriptionConfig)
     targets: list[Target] = field(default_factory=list)
     """Where to try, in order; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
+    kind: AudioKind | None = None
+    """What the audio is, once its first bytes have told; None for headerless audio."""
     streamed: bool = False
     """The answer goes out as events."""
     started: float = field(default_factory=time.monotonic)

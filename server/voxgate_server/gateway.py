@@ -173,13 +173,14 @@ class Gateway:
     async def transcribe(self, call: Call) -> AsyncGenerator[TranscriptionEvent, None]:
         """Answers a call with events: `delta*`, `segment*`, then exactly one `done`.
 
-        Targets are tried in order until one answers. Once an event went out, its target's failure ends the call.
+        Targets are tried in order until one answers. Once an event went out to the caller of a streamed call, the
+        failure of its target ends the call.
 
         Raises:
             VoxgateError: No target could answer; the first target's error, with all attempts.
         """
         first_error: VoxgateError | None = None
-        await self._check_audio(call)
+        await self._identify(call)
         for target in call.targets:
             sequence = 0
             try:
@@ -194,21 +195,22 @@ class Gateway:
                 first_error = first_error or error
                 if call.spool.error is not None:
                     raise  # The upload itself failed; no target can mend that.
-                if sequence or time.monotonic() >= call.deadline:
+                if (sequence and call.streamed) or time.monotonic() >= call.deadline:
                     first_error = error
                     break
         assert first_error is not None
         first_error.attempts = list(call.attempts)
         raise first_error
 
-    async def _check_audio(self, call: Call) -> None:
-        """Refuses what is not audio before anybody is bothered with it."""
+    async def _identify(self, call: Call) -> None:
+        """Tells what the audio is, and refuses what is none before anybody is bothered with it."""
         if call.audio.HasField("raw_format"):
             return
         # A dozen bytes tell nearly always; more are waited for only when they do not.
         for size in (_FEW_BYTES, HEAD_BYTES):
             head = await call.spool.head(size)
-            if sniff(head):
+            call.kind = sniff(head)
+            if call.kind is not None:
                 return
         detected = describe(head)
         raise UnsupportedAudio(
@@ -221,7 +223,7 @@ class Gateway:
         provider = target.deployment.provider
         started = time.monotonic()
         deadline = call.deadline if target.timeout is None else min(call.deadline, started + target.timeout)
-        attempt = Attempt(call.request_id, target.config, call.audio, call.spool, deadline)
+        attempt = Attempt(call.request_id, target.config, call.audio, call.spool, deadline, call.kind)
         report = attempt.report
         report.provider, report.model = provider.name, provider.model
         report.outcome = ATTEMPT_OUTCOME_CANCELLED

@@ -195,6 +195,24 @@ async def test_full_disk_is_an_error_of_the_server():
     store.close()
 
 
+async def test_waiting_for_the_verified_end(store: SpoolStore):
+    async with store.open(max_bytes=LARGE) as spool:
+        waiting = asyncio.create_task(spool.wait_finished())
+        for _ in range(10):
+            await spool.write(b"x" * 10_000)
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        spool.finish()
+        await waiting
+        await spool.wait_finished()
+    async with store.open(max_bytes=LARGE) as spool:
+        waiting = asyncio.create_task(spool.wait_finished())
+        await asyncio.sleep(0)
+        spool.fail(UploadIncomplete("gone"))
+        with pytest.raises(UploadIncomplete):
+            await waiting
+
+
 async def test_closing_wakes_a_waiting_reader(store: SpoolStore):
     spool = store.open(max_bytes=LARGE)
     reader = asyncio.create_task(collect(spool.cursor()))

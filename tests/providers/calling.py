@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.transcription_pb2 import Transcription
+from voxgate_server.audio.sniff import sniff
 from voxgate_server.audio.spool import Spool, SpoolStore
 from voxgate_server.providers.base import Attempt, Provider
 from voxgate_server.providers.openai import OpenAIProvider
@@ -32,9 +33,11 @@ async def provider_at(emulator: OpenAIEmulator, model: str = "whisper-1", **kwar
         await provider.aclose()
 
 
-def attempt_with(spool: Spool, config: str = "", *, seconds: float = 30, audio: AudioHeader | None = None) -> Attempt:
+def attempt_with(
+    spool: Spool, config: str = "", *, seconds: float = 30, audio: AudioHeader | None = None, data: bytes = WAV
+) -> Attempt:
     message = text_format.Parse(config, TranscriptionConfig(model="anything"))
-    return Attempt("req_1", message, audio or AudioHeader(), spool, time.monotonic() + seconds)
+    return Attempt("req_1", message, audio or AudioHeader(), spool, time.monotonic() + seconds, sniff(data))
 
 
 async def run(provider: OpenAIProvider, attempt: Attempt) -> Transcription:
@@ -61,7 +64,7 @@ class Calling:
         ):
             await spool.write(data)
             spool.finish()
-            self.attempt = attempt_with(spool, config, seconds=seconds, audio=audio)
+            self.attempt = attempt_with(spool, config, seconds=seconds, audio=audio, data=data)
             return await run(provider, self.attempt)
 
 

@@ -322,16 +322,6 @@ async def test_an_upload_that_breaks_off_is_never_completed(emulator: OpenAIEmul
     assert record.status is None
 
 
-async def test_an_upload_that_breaks_off_before_its_kind_is_known(emulator: OpenAIEmulator, store: SpoolStore):
-    async with store.open(max_bytes=1 << 30) as spool, provider_at(emulator) as provider:
-        await spool.write(b"RI")
-        call = asyncio.create_task(run(provider, attempt_with(spool)))
-        spool.fail(errors.UploadIncomplete("The upload broke off."))
-        with pytest.raises(errors.UploadIncomplete):
-            await call
-    assert not emulator.connections
-
-
 @pytest.mark.parametrize("finished", [False, True])
 async def test_cancelling_closes_the_connection(emulator: OpenAIEmulator, store: SpoolStore, finished: bool):
     emulator.script("hang")

@@ -243,6 +243,17 @@ class Spool:
                     break
         return bytes(head)
 
+    async def wait_finished(self) -> None:
+        """Waits for the verified end.
+
+        Raises:
+            VoxgateError: The upload failed.
+        """
+        offset = self._size
+        while not self._finished:
+            await self.read(offset)
+            offset = self._size
+
     def close(self) -> None:
         """Forgets everything. Cursors still open raise."""
         if not self._closed:

@@ -1,13 +1,17 @@
 """The command's root. Subcommands are imported when they are used, so that `voxgate --help` is quick."""
 
 import importlib
+import sys
 from typing import Any
 
 import click
 
 from voxgate_server import __version__
 
-__all__ = ["main"]
+__all__ = ["INTERRUPTED", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells count."""
 
 _COMMANDS = {
     "serve": ("voxgate_server.cli.serve", "serve"),
@@ -28,6 +32,14 @@ class _LazyGroup(click.Group):
         command: Any = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # The blank before it closes the line with the terminal's `^C`.
+            click.echo("\nvoxgate: interrupted" if sys.stderr.isatty() else "voxgate: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

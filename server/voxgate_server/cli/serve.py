@@ -5,10 +5,12 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from voxgate_server.config import LoadedConfig
+if TYPE_CHECKING:
+    from voxgate_server.config import LoadedConfig
 
 
 @click.command()
@@ -89,7 +91,7 @@ def serve(
     uvloop.run(_serve(loaded, host, grpc_port, rest_port, worker=worker))
 
 
-async def _serve(loaded: LoadedConfig, host: str, grpc_port: int, rest_port: int, *, worker: int | None) -> None:
+async def _serve(loaded: "LoadedConfig", host: str, grpc_port: int, rest_port: int, *, worker: int | None) -> None:
     from voxgate_server.app import App
     from voxgate_server.edges.listen import ListenError, join_host_port
 

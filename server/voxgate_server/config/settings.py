@@ -38,8 +38,8 @@ class TlsSettings(Section):
     private_key: Path | None = None
     """PEM file with the key of the certificate."""
     client_ca: Path | None = None
-    """PEM file with the authorities whose certificates a client has to show (mTLS); REST then needs TLS 1.3. Default: none is
-    asked for."""
+    """PEM file with the authorities whose certificates a client has to show (mTLS; REST then speaks TLS 1.3 only).
+    Default: none is asked for."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -15,6 +15,7 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt, RawPayload
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
+from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 
 __all__ = ["Attempt", "Provider"]
@@ -37,6 +38,8 @@ class Attempt:
     spool: Spool
     deadline: float
     """When the attempt has to be over, on the clock of `time.monotonic()`, in seconds."""
+    kind: AudioKind | None = None
+    """What the audio is, told by its first bytes; None for headerless audio."""
     report: ProviderAttempt = field(default_factory=ProviderAttempt)
     """What becomes of it; the adapter fills in `http_status`, the gateway the rest."""
     dropped_params: list[str] = field(default_factory=list)

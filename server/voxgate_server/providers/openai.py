@@ -15,7 +15,6 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import RawPayload
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
-from voxgate_server.audio.sniff import HEAD_BYTES, sniff
 from voxgate_server.errors import (
     AudioTooLarge,
     DeadlineExceeded,
@@ -169,7 +168,7 @@ class OpenAIProvider:
         event = TranscriptionEvent()
         try:
             async with asyncio.timeout(seconds_left) as limit:
-                filename, media_type = await _file_kind(attempt)
+                filename, media_type = _file_kind(attempt)
                 body = MultipartBody(fields, spool=attempt.spool, filename=filename, media_type=media_type)
                 if attempt.config.debug.include_raw_request:
                     attempt.raw_request = _raw_form(fields, filename, media_type)
@@ -297,11 +296,10 @@ def _headers(
     return tuple((name.encode(), value.encode()) for name, value in headers.items())
 
 
-async def _file_kind(attempt: Attempt) -> tuple[str, str]:
+def _file_kind(attempt: Attempt) -> tuple[str, str]:
     # OpenAI looks at the extension first: a wrong or missing one is refused although the bytes are fine.
-    kind = sniff(await attempt.spool.head(HEAD_BYTES))
-    if kind is not None:
-        return f"audio.{kind.extension}", kind.media_type
+    if attempt.kind is not None:
+        return f"audio.{attempt.kind.extension}", attempt.kind.media_type
     extension = attempt.audio.filename.rpartition(".")[2].lower()
     if extension not in _MEDIA_TYPES:
         extension = "wav"

@@ -149,6 +149,15 @@ async def test_an_upload_that_does_not_end_well_is_never_whole_upstream(
     assert gateway.app.gateway.calls_in_progress == 0
 
 
+async def test_an_upload_that_breaks_off_before_its_kind_is_known_reaches_nobody(
+    gateway: Gateway, emulator: OpenAIEmulator
+):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.stub.TranscribeUpload(sending([start(), chunk(b"RI")]), metadata=METADATA)
+    assert reason(caught.value) == "UPLOAD_INCOMPLETE"
+    assert not emulator.connections
+
+
 async def test_a_caller_that_goes_away_leaves_a_cut_body(gateway: Gateway, emulator: OpenAIEmulator):
     call = gateway.stub.TranscribeUpload(metadata=METADATA)
     await call.write(start())

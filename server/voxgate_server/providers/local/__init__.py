@@ -1,0 +1,20 @@
+"""The embedded recogniser `local/pocketsphinx`: `provider` is the adapter, `worker` what runs in processes of its own.
+
+The adapter is imported when it is asked for: a worker imports this package too, and grpc and the rest of the server
+stay out of it.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voxgate_server.providers.local.provider import PocketsphinxProvider, missing_packages
+
+__all__ = ["PocketsphinxProvider", "missing_packages"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(name)
+    from voxgate_server.providers.local import provider
+
+    return getattr(provider, name)
