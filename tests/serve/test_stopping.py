@@ -17,7 +17,7 @@ from voxgate.transcription.v1.transcription_service_pb2_grpc import Transcriptio
 
 from tests.providers.openai_emulator import OpenAIEmulator, hang, ok
 from tests.running import AUTH, METADATA, openai_config
-from tests.serve.processes import SPEECH, Server, channel, configured, eventually, post, serving
+from tests.serve.processes import SPEECH, Server, channel, configured, eventually, gone, post, serving
 
 CONFIG = TranscriptionConfig(model="whisper-1")
 REQUEST = api.TranscribeRequest(config=CONFIG, audio=AudioSource(data=SPEECH))
@@ -154,6 +154,20 @@ async def test_health_checks_reflection_and_idle_connections_hold_nothing_up(
                 )  # fmt: skip
                 assert await server.ended() == 0
             assert silent.recv(1) == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_the_embedded_recognisers_end_with_their_server(number: signal.Signals, tmp_path: Path) -> None:
+    async with serving([], tmp_path) as server:
+        assert (await post(server, headers={})).status_code == 200
+        recognisers = server.workers()
+        assert recognisers
+        server.signal(number)
+        assert await server.ended() == (0 if number == signal.SIGTERM else -number)
+        for pid in recognisers:
+            await gone(pid)
+    # gRPC has nothing to say about them, neither.
+    assert [line for line in server.lines if not line.startswith(("{", "voxgate is ready", "stopping"))] == []
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

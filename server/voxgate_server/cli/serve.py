@@ -60,6 +60,9 @@ def serve(
     Then it takes no new calls, gives those in progress 30 seconds to end (voxgate.limits.drain_seconds) and exits
     with 0. A second signal ends it at once. Options win over the configuration's voxgate.listen.
     """
+    # gRPC's preparations for a fork are for children that go on with it, and write a line for each. Ours, the embedded
+    # recognisers, start another program at once.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from voxgate_server.cli.loading import load
     from voxgate_server.edges.listen import ListenError, check_host
     from voxgate_server.telemetry import configure_logging
