@@ -7,12 +7,12 @@ from pathlib import Path
 
 import av
 
-SPEECH = Path(__file__).parent / "speech"
+SPEECH = Path(__file__).parent.parent / "samples"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One of the recordings in tests/speech, with what is said in it."""
+    """One of the recordings in samples, with what is said in it."""
 
     path: Path
     seconds: float

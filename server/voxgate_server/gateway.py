@@ -136,8 +136,8 @@ class Gateway:
             CallerError: The options are wrong, or the model is unknown.
         """
         validate(config, call.audio)
-        call.targets = self.router.plan(config)
         call.config = config
+        call.targets = self.router.plan(config)
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held and writes its line in the log."""

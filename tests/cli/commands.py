@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.providers.openai_emulator import OpenAIEmulator
 from tests.running import openai_config
 
-SPEECH = Path(__file__).parent.parent / "speech"
+SPEECH = Path(__file__).parent.parent.parent / "samples"
 WAV = SPEECH / "vm-goodbye.wav"
 OTHER_WAV = SPEECH / "agent-incorrect.wav"
 TEXT = "Hello from the emulator."

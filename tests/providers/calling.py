@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from google.protobuf import text_format
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
@@ -16,8 +15,9 @@ from voxgate_server.providers.openai import OpenAIProvider
 
 from tests.providers import openai_emulator as emulation
 from tests.providers.openai_emulator import OpenAIEmulator
+from tests.recordings import recording
 
-WAV = (Path(__file__).parent.parent / "speech" / "demo-congrats.wav").read_bytes()
+WAV = recording("demo-congrats.wav").data
 KEY = "sk-emulator-0123456789"
 
 

@@ -263,8 +263,16 @@ async def _write(
 ) -> bool:
     """Sends a message. False: the call has ended."""
     try:
-        await call.write(message)
-    except (grpc.RpcError, asyncio.InvalidStateError):
+        # A write that fails because the server has just ended the call makes grpc.aio replace the server's status by
+        # INTERNAL (grpc/grpc#36066). Below that layer it only fails, and awaiting the call gives the true status. The
+        # first message goes the public way, which also waits for the connection.
+        core = getattr(call, "_cython_call", None)
+        send = getattr(core, "send_serialized_message", None)
+        if send is None or message.HasField("start"):
+            await call.write(message)
+        else:
+            await send(message.SerializeToString())
+    except (grpc.RpcError, asyncio.InvalidStateError, aio.InternalError):
         return False
     except asyncio.CancelledError:
         if was_cancelled():
