@@ -227,6 +227,8 @@ def test_models() -> None:
     assert body == b'{"id":"whisper-1","object":"model","created":1700000000,"owned_by":"openai"}'
     assert OpenAIModel.model_validate_json(body).id == "whisper-1"
     assert models_body([model]) == b'{"object":"list","data":[' + body + b"]}"
+    model.aliases.append("also")
+    assert b'{"id":"also","object":"model",' in models_body([model])
     assert models_body([]) == b'{"object":"list","data":[]}'
 
 

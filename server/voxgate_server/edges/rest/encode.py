@@ -301,19 +301,15 @@ def error_body(error: VoxgateError) -> bytes:
 
 
 def models_body(models: Iterable[Model]) -> bytes:
-    """The answer of `GET /v1/models`."""
-    return msgspec.json.encode({"object": "list", "data": [_model(model) for model in models]})
+    """The answer of `GET /v1/models`: every name a caller may use, aliases among them."""
+    data = [_model(model, name) for model in models for name in (model.id, *model.aliases)]
+    return msgspec.json.encode({"object": "list", "data": data})
 
 
 def model_body(model: Model) -> bytes:
     """The answer of `GET /v1/models/{id}`."""
-    return msgspec.json.encode(_model(model))
+    return msgspec.json.encode(_model(model, model.id))
 
 
-def _model(model: Model) -> dict[str, object]:
-    return {
-        "id": model.id,
-        "object": "model",
-        "created": model.create_time.seconds,
-        "owned_by": model.owned_by,
-    }
+def _model(model: Model, name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": model.create_time.seconds, "owned_by": model.owned_by}
