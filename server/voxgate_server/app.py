@@ -19,7 +19,7 @@ from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
 from voxgate_server.providers.registry import build_provider
 from voxgate_server.routing.deployments import Deployment, DeploymentTable
-from voxgate_server.routing.router import Router
+from voxgate_server.routing.router import Router, RouterSettings
 from voxgate_server.telemetry import get_logger
 
 __all__ = ["App", "Listening"]
@@ -59,7 +59,7 @@ class App:
             quota_bytes=limits.spool_quota_bytes,
         )
         self.gateway = Gateway(
-            Router(table, fallbacks=config.fallbacks),
+            Router(table, RouterSettings(fallbacks=config.fallbacks)),
             self._spools,
             GatewayLimits(
                 max_audio_bytes=limits.max_audio_bytes,

@@ -10,7 +10,8 @@ from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
-from voxgate_server.routing.router import Target
+from voxgate_server.routing.plan import Hop
+from voxgate_server.routing.route import Try
 
 __all__ = ["Call", "Caller", "RequestContext", "new_request_id"]
 
@@ -48,8 +49,8 @@ class Call:
     deadline: float
     """When the call has to be answered, on the clock of `time.monotonic()`, in seconds."""
     config: TranscriptionConfig = field(default_factory=TranscriptionConfig)
-    targets: list[Target] = field(default_factory=list)
-    """Where to try, in order; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
+    hops: list[Hop] = field(default_factory=list)
+    """What is going to be tried; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
     kind: AudioKind | None = None
     """What the audio is, once its first bytes have told; None for headerless audio."""
     streamed: bool = False
@@ -57,3 +58,5 @@ class Call:
     started: float = field(default_factory=time.monotonic)
     attempts: list[ProviderAttempt] = field(default_factory=list)
     """What was tried so far, in order."""
+    served_by: Try | None = None
+    """The attempt that gave the answer."""

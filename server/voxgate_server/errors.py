@@ -23,11 +23,13 @@
     │   └── InternalError            a fault of ours                        500  INTERNAL
     └── ProviderError                a provider did not answer well         502  UNAVAILABLE
         ├── ProviderUnavailable      5xx, refused, reset, cut answer        502  UNAVAILABLE
-        │   └── ProviderGarbled      an answer that makes no sense          502  UNAVAILABLE
+        │   ├── ProviderGarbled      an answer that makes no sense          502  UNAVAILABLE
+        │   └── DrillFailure         a failure the caller asked for         502  UNAVAILABLE
         ├── ProviderCredential       it refused the operator's key          502  UNAVAILABLE
         ├── ProviderTimeout          too slow                               504  DEADLINE_EXCEEDED
         ├── ProviderRateLimited      429                                    429  RESOURCE_EXHAUSTED
         ├── ProviderQuotaExceeded    the operator's account is empty        502  UNAVAILABLE
+        ├── NoDeploymentAvailable    all cool down or are at their limits   503  UNAVAILABLE
         └── ProviderRejected         it refused the request itself          400  INVALID_ARGUMENT
 
 The numbers follow the table in the API's error_reason.proto; HTTP bodies have OpenAI's error object.
@@ -45,11 +47,13 @@ __all__ = [
     "Cancelled",
     "ChecksumMismatch",
     "DeadlineExceeded",
+    "DrillFailure",
     "EmptyAudio",
     "GatewayError",
     "InternalError",
     "InvalidRequest",
     "MessageOutOfOrder",
+    "NoDeploymentAvailable",
     "NotInThisRelease",
     "Overloaded",
     "PermissionDenied",
@@ -284,6 +288,12 @@ class ProviderGarbled(ProviderUnavailable):
     code = "provider_invalid_response"
 
 
+class DrillFailure(ProviderUnavailable):
+    """The caller asked that the first group fails (`mock_testing_fallbacks`)."""
+
+    code = "mock_testing_fallbacks"
+
+
 class ProviderCredential(ProviderError):
     """The provider refused the operator's key. Never shown as the caller's own 401."""
 
@@ -314,6 +324,14 @@ class ProviderQuotaExceeded(ProviderError):
     """The operator's account at the provider is empty; waiting does not help."""
 
     code = "provider_quota_exceeded"
+
+
+class NoDeploymentAvailable(ProviderError):
+    """Nobody could be asked: all deployments cool down or are at their limits; `retry_after` says until when."""
+
+    http_status = 503
+    code = "no_deployment_available"
+    reason = "ALL_PROVIDERS_FAILED"
 
 
 class ProviderRejected(ProviderError):

@@ -27,14 +27,17 @@ from voxgate_server.call import Call, Caller
 from voxgate_server.errors import (
     Cancelled,
     DeadlineExceeded,
+    DrillFailure,
     Overloaded,
+    PermissionDenied,
     ProviderGarbled,
     ProviderTimeout,
     UnsupportedAudio,
     VoxgateError,
 )
 from voxgate_server.providers.base import Attempt
-from voxgate_server.routing.router import Router, Target
+from voxgate_server.routing.route import GaveUp, Try, Wait
+from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
 from voxgate_server.transcript import complete
 from voxgate_server.validation import validate
@@ -62,6 +65,8 @@ class GatewayLimits:
     """Calls in progress at once; more are refused."""
     allow_raw_payloads: bool = False
     """Whether callers may see raw requests and answers."""
+    allow_drills: bool = False
+    """Whether callers without an admin key may ask for a failure (`mock_testing_fallbacks`)."""
 
 
 class Gateway:
@@ -136,8 +141,14 @@ class Gateway:
             CallerError: The options are wrong, or the model is unknown.
         """
         validate(config, call.audio)
+        if config.routing.mock_testing_fallbacks and not (call.caller.is_admin or self.limits.allow_drills):
+            raise PermissionDenied(
+                "mock_testing_fallbacks needs an admin key, or the operator's permission "
+                "(general_settings.dangerously_allow_mock_testing_request_params).",
+                param="mock_testing_fallbacks",
+            )
         call.config = config
-        call.targets = self.router.plan(config)
+        call.hops = self.router.plan(config)
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held and writes its line in the log."""
@@ -173,34 +184,42 @@ class Gateway:
     async def transcribe(self, call: Call) -> AsyncGenerator[TranscriptionEvent, None]:
         """Answers a call with events: `delta*`, `segment*`, then exactly one `done`.
 
-        Targets are tried in order until one answers. Once an event went out to the caller of a streamed call, the
-        failure of its target ends the call.
+        What is tried, and when, is the route's decision. Once an event went out to the caller of a streamed call, the
+        failure of its attempt ends the call.
 
         Raises:
-            VoxgateError: No target could answer; the first target's error, with all attempts.
+            VoxgateError: Nobody could answer; the first attempt's error, with all attempts.
         """
-        first_error: VoxgateError | None = None
         await self._identify(call)
-        for target in call.targets:
+        route = self.router.route(call.hops, deadline=call.deadline)
+        while True:
+            step = route.next(time.monotonic())
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+                continue
+            if isinstance(step, GaveUp):
+                step.error.attempts = list(call.attempts)
+                raise step.error
             sequence = 0
             try:
-                async with contextlib.aclosing(self._attempt(call, target)) as events:
+                async with contextlib.aclosing(self._attempt(call, step)) as events:
                     async for event in events:
                         event.sequence = sequence
                         sequence += 1
-                        yield event
                         if event.HasField("done"):
-                            return
+                            route.succeeded()
+                        yield event
+                return  # noqa: TRY300 (an else would hide the loop)
             except VoxgateError as error:
-                first_error = first_error or error
                 if call.spool.error is not None:
-                    raise  # The upload itself failed; no target can mend that.
+                    raise  # The upload itself failed; nobody can mend that.
+                error.attempts = list(call.attempts)
                 if (sequence and call.streamed) or time.monotonic() >= call.deadline:
-                    first_error = error
-                    break
-        assert first_error is not None
-        first_error.attempts = list(call.attempts)
-        raise first_error
+                    raise
+                status = call.attempts[-1].http_status if call.attempts[-1].HasField("http_status") else None
+                route.failed(step, error, status, time.monotonic())
+                if special := self.router.special_hops(call.config, error):
+                    route.redirect(special)
 
     async def _identify(self, call: Call) -> None:
         """Tells what the audio is, and refuses what is none before anybody is bothered with it."""
@@ -219,22 +238,28 @@ class Gateway:
             metadata={"detected": detected},
         )
 
-    async def _attempt(self, call: Call, target: Target) -> AsyncGenerator[TranscriptionEvent, None]:
-        provider = target.deployment.provider
+    async def _attempt(self, call: Call, step: Try) -> AsyncGenerator[TranscriptionEvent, None]:
+        provider, health = step.deployment.provider, step.deployment.health
         started = time.monotonic()
-        deadline = call.deadline if target.timeout is None else min(call.deadline, started + target.timeout)
-        attempt = Attempt(call.request_id, target.config, call.audio, call.spool, deadline, call.kind)
+        attempt = Attempt(call.request_id, step.hop.config, call.audio, call.spool, step.deadline, call.kind)
         report = attempt.report
-        report.provider, report.model = provider.name, provider.model
+        report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
         report.outcome = ATTEMPT_OUTCOME_CANCELLED
         call.attempts.append(report)
+        failure: VoxgateError | None = None
+        audio_seconds: float | None = None
         first = True
+        health.started(started)
         try:
+            if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
+                await _drill(call, provider.name)
             async with contextlib.aclosing(provider.transcribe(attempt)) as events:
                 async for event in events:
                     if event.HasField("done"):
                         report.outcome = ATTEMPT_OUTCOME_SUCCEEDED
                         _set_latency(report.latency, started)
+                        call.served_by = step
+                        audio_seconds = event.done.transcription.duration or None
                         await self._complete(call, attempt, event)
                         yield event
                         return
@@ -244,6 +269,7 @@ class Gateway:
                     yield event
             raise ProviderGarbled(f"{provider.name} ended its answer before it was complete.")
         except VoxgateError as error:
+            failure = error
             report.outcome = _attempt_outcome(error)
             report.error_code, report.error_message = error.reason, error.message[:200]
             if isinstance(error, ProviderTimeout) and time.monotonic() >= call.deadline:
@@ -251,6 +277,14 @@ class Gateway:
             raise
         finally:
             _set_latency(report.latency, started)
+            ended = time.monotonic()
+            if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
+                health.succeeded(ended, ended - started, audio_seconds)
+            elif failure is None or call.spool.error is not None:
+                health.abandoned()
+            else:
+                limited = step.hop.timeout_by_caller or call.deadline <= step.deadline
+                health.failed(ended, failure, caller_limited=limited)
 
     async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
         transcription = event.done.transcription
@@ -284,6 +318,13 @@ def _provenance(call: Call, attempt: Attempt) -> ExtraFields:
     )
     _set_latency(extra.latency, call.started)
     return extra
+
+
+async def _drill(call: Call, provider: str) -> None:
+    """Does what an outage does: takes all of the audio, and fails."""
+    async for _ in call.spool.cursor():
+        pass
+    raise DrillFailure(f"{provider} failed because mock_testing_fallbacks asked for it, after its audio was consumed.")
 
 
 def _outcome(error: BaseException | None) -> str:

@@ -139,8 +139,6 @@ def _refuse_what_comes_later(config: TranscriptionConfig) -> None:
     """An option that would be ignored is refused, so that nobody relies on it."""
     for is_set, parameter in (
         (bool(config.idempotency_key), "idempotency_key"),
-        (config.routing.mock_testing_fallbacks, "mock_testing_fallbacks"),
-        (config.routing.max_retries > 0, "num_retries"),
         (bool(config.cache.key) or config.cache.HasField("ttl"), "cache"),
     ):
         if is_set:

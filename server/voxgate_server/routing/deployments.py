@@ -1,17 +1,21 @@
 """The deployments there are, by the names callers use for them."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from voxgate.transcription.v1.model_service_pb2 import Model, ModelCapabilities
 
 from voxgate_server.errors import UnknownModel
 from voxgate_server.providers.base import Provider
+from voxgate_server.routing.health import Health, HealthSettings
 
-__all__ = ["Deployment", "DeploymentTable"]
+__all__ = ["Deployment", "DeploymentTable", "Wildcard"]
 
+_MADE = 512
+"""Names for which the deployments of patterns are kept."""
 _NEAREST = 3
 """How many similar names an unknown model's error offers."""
 
@@ -25,10 +29,40 @@ class Deployment:
     group: str
     """The name callers use (`model_name`). Deployments with the same group share the load."""
     provider: Provider
-    weight: float = 1.0
-    """Share of the group's load, relative to the others."""
+    health: Health = field(default_factory=lambda: Health(HealthSettings()))
+    weight: float | None = None
+    """Share of the group's load, relative to the others; None means by `rpm`, or like the others."""
+    order: int = 1
+    """Rank inside the group: a higher number is asked only after all lower ones failed."""
     timeout: float | None = None
     """Limit of one attempt in seconds; None means the call's own."""
+    tags: frozenset[str] = frozenset()
+    """Words by which callers choose among deployments."""
+    cost_per_second: float | None = None
+    """US dollars per second of audio, for the choice of the cheapest; None when unknown."""
+
+    @property
+    def share(self) -> float:
+        """Weight in a random choice; 0 when nothing is configured."""
+        if self.weight is not None:
+            return self.weight
+        return float(self.health.settings.rpm or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Wildcard:
+    """Deployments for every model whose name fits a pattern with one `*`."""
+
+    pattern: str
+    """E.g. `openai/*`."""
+    make: Callable[[str], Deployment]
+    """Makes the deployment for what the `*` stands for. Called once per name."""
+
+    def stands_for(self, model: str) -> str | None:
+        """What the `*` stands for in `model`; None when the pattern does not fit."""
+        head, _, tail = self.pattern.partition("*")
+        fits = len(model) > len(head) + len(tail) and model.startswith(head) and model.endswith(tail)
+        return model[len(head) : len(model) - len(tail)] if fits else None
 
 
 class DeploymentTable:
@@ -36,6 +70,7 @@ class DeploymentTable:
 
     Args:
         deployments: In the order of the configuration.
+        wildcards: Deployments for names that fit a pattern; the longest pattern wins.
         groups: All groups of the configuration, also those whose deployments are all unusable.
         aliases: Further names of groups.
         created: When the table was made, for `Model.create_time`.
@@ -45,6 +80,7 @@ class DeploymentTable:
         self,
         deployments: Iterable[Deployment],
         *,
+        wildcards: Iterable[Wildcard] = (),
         groups: Iterable[str] = (),
         aliases: Mapping[str, str] | None = None,
         created: Timestamp,
@@ -53,8 +89,10 @@ class DeploymentTable:
         for deployment in deployments:
             grouped.setdefault(deployment.group, []).append(deployment)
         self._groups: dict[str, Sequence[Deployment]] = {name: tuple(group) for name, group in grouped.items()}
+        self._wildcards = sorted(wildcards, key=lambda wildcard: len(wildcard.pattern), reverse=True)
         self._aliases = dict(aliases or {})
         self._created = created
+        self._made: dict[str, Sequence[Deployment]] = {}
 
     def group(self, model: str, *, param: str = "model") -> Sequence[Deployment]:
         """The deployments that serve `model`; none when the operator knows it and all of them are unusable.
@@ -65,7 +103,7 @@ class DeploymentTable:
         name = self._name(model)
         if name is None:
             raise self._unknown(model, param)
-        return self._groups[name]
+        return self._groups.get(name) or self._fitting(name)
 
     def name(self, model: str) -> str:
         """The group behind a name or alias; the name itself when there is none."""
@@ -73,7 +111,7 @@ class DeploymentTable:
 
     def models(self) -> list[Model]:
         """What callers can ask for, in order of the ids."""
-        return [self._model(name) for name in sorted(self._groups) if self._groups[name]]
+        return [self._model(name, self._groups[name]) for name in sorted(self._groups) if self._groups[name]]
 
     def model(self, model: str) -> Model:
         """One model, by its id or an alias.
@@ -82,9 +120,9 @@ class DeploymentTable:
             UnknownModel: There is none; the error names similar ones.
         """
         name = self._name(model)
-        if name is None or not self._groups[name]:
+        if name is None or not (group := self.group(name)):
             raise self._unknown(model, "model")
-        return self._model(name)
+        return self._model(name, group)
 
     def knows(self, model: str) -> bool:
         """Whether there is such a group."""
@@ -92,15 +130,31 @@ class DeploymentTable:
 
     def deployments(self) -> list[Deployment]:
         """All of them."""
-        return [deployment for group in self._groups.values() for deployment in group]
+        groups = (*self._groups.values(), *self._made.values())
+        return [deployment for group in groups for deployment in group]
 
     def _name(self, model: str) -> str | None:
         # An alias wins over a group of the same name, as the operator wrote it on purpose.
         name = self._aliases.get(model, model)
-        return name if name in self._groups else None
+        return name if name in self._groups or self._fitting(name) else None
 
-    def _model(self, name: str) -> Model:
-        group = self._groups[name]
+    def _fitting(self, model: str) -> Sequence[Deployment]:
+        """Deployments made for a name that fits a pattern; those of the longest pattern."""
+        made = self._made.get(model)
+        if made is None:
+            made = ()
+            for pattern, alike in itertools.groupby(self._wildcards, key=lambda wildcard: wildcard.pattern):
+                found = [(wildcard, rest) for wildcard in alike if (rest := wildcard.stands_for(model)) is not None]
+                if found:
+                    made = tuple(wildcard.make(rest) for wildcard, rest in found)
+                    # Names are the callers'; what is made for them is kept, but not without end.
+                    if len(self._made) < _MADE:
+                        self._made[model] = made
+                    break
+                del pattern
+        return made
+
+    def _model(self, name: str, group: Sequence[Deployment]) -> Model:
         capabilities = ModelCapabilities()
         capabilities.CopyFrom(group[0].provider.capabilities)
         return Model(

@@ -1,59 +1,81 @@
-"""Which deployments serve a call, in which order."""
+"""Plans a call: which hops, each with which deployments."""
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from google.protobuf.duration_pb2 import Duration
 from voxgate.transcription.v1.config_pb2 import RouteTarget, TranscriptionConfig
 
-from voxgate_server.errors import InvalidRequest, ProviderUnavailable, UnsupportedParameter
+from voxgate_server.errors import (
+    AudioTooLarge,
+    InvalidRequest,
+    ProviderRejected,
+    ProviderUnavailable,
+    UnsupportedParameter,
+    VoxgateError,
+)
 from voxgate_server.routing.capabilities import refusal
 from voxgate_server.routing.deployments import Deployment, DeploymentTable
+from voxgate_server.routing.plan import Hop
+from voxgate_server.routing.policy import RetryBudget
+from voxgate_server.routing.route import Route
+from voxgate_server.routing.strategies import STRATEGIES, Strategy
 
-__all__ = ["Router", "Target"]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One step of a plan: a deployment, and the call's options as they are for it."""
-
-    deployment: Deployment
-    config: TranscriptionConfig
-    timeout: float | None
-    """Limit of the attempt in seconds; None means what is left of the call."""
+__all__ = ["Router", "RouterSettings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Router:
-    """Plans a call: the deployments of its group, then those of its fallbacks."""
+class RouterSettings:
+    """How calls find their way, by the operator's choice."""
 
-    table: DeploymentTable
     fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Groups to try after a group has failed; `*` stands for the groups that have no entry of their own."""
+    context_window_fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Instead of `fallbacks`, when a provider finds the recording too large."""
+    content_policy_fallbacks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Instead of `fallbacks`, when a provider refuses the content."""
+    max_fallbacks: int = 5
+    """The most hops after the first group."""
+    num_retries: int | None = None
+    """Attempts after the first at each group; None: 2, and the same deployment again only as a last resort."""
+    strategy: Strategy = STRATEGIES["simple-shuffle"]
+    tag_filtering: bool = False
+    """Callers' tags choose among deployments."""
 
-    def plan(self, config: TranscriptionConfig) -> list[Target]:
-        """The targets of a call, in the order in which they are tried; at least one.
 
-        A target that cannot do what is asked for is left out.
+class Router:
+    """Plans calls and hands out their routes. One per process."""
+
+    def __init__(
+        self, table: DeploymentTable, settings: RouterSettings | None = None, *, rng: random.Random | None = None
+    ) -> None:
+        self.table = table
+        self.settings = settings or RouterSettings()
+        self.budget = RetryBudget()
+        self._rng = rng or random.Random()  # noqa: S311
+
+    def plan(self, config: TranscriptionConfig) -> list[Hop]:
+        """The hops of a call, in the order in which they are taken; at least one.
+
+        A deployment that cannot do what is asked for is left out.
 
         Raises:
             UnknownModel: There is no such model, or no such fallback.
-            UnsupportedParameter: No target can do what is asked for; the error is that of the first.
+            UnsupportedParameter: No deployment can do what is asked for; the error is that of the first.
             ProviderUnavailable: The operator knows the model, and none of its deployments can be used.
         """
-        routing = config.routing
-        timeout = routing.attempt_timeout.ToTimedelta().total_seconds() if routing.HasField("attempt_timeout") else None
-        targets, refused = self._group_targets(config.model, "model", config, timeout)
-        if not routing.disable_fallbacks:
+        hops, refused = self._hops(config.model, "model", config, config)
+        if not config.routing.disable_fallbacks:
             for index, fallback in enumerate(self._fallbacks(config)):
-                param = f"fallbacks[{index}]"
-                more, more_refused = self._group_targets(
-                    _target_model(fallback, param), param, _overridden(config, fallback), _timeout(fallback, timeout)
-                )
-                targets += more
+                more, more_refused = self._hops(
+                    _target_model(fallback, f"fallbacks[{index}]"), f"fallbacks[{index}]",
+                    _overridden(config, fallback), config, fallback,
+                )  # fmt: skip
+                hops += more
                 refused += more_refused
-        if targets:
-            return targets
+        if hops:
+            return hops
         if refused:
             raise refused[0]
         raise ProviderUnavailable(
@@ -61,32 +83,74 @@ class Router:
             metadata={"model": config.model},
         )
 
+    def route(self, hops: Sequence[Hop], *, deadline: float) -> Route:
+        """The way of one call through its plan. `deadline` is on the clock of `time.monotonic()`."""
+        return Route(hops, strategy=self.settings.strategy, budget=self.budget, deadline=deadline, rng=self._rng)
+
+    def special_hops(self, config: TranscriptionConfig, error: VoxgateError) -> list[Hop] | None:
+        """The hops after a failure that has fallbacks of its own; None when it has none.
+
+        A caller's own fallbacks, or its wish for none, win over these as over all configured ones.
+        """
+        settings = self.settings
+        if config.routing.fallbacks or config.routing.disable_fallbacks:
+            return None
+        if isinstance(error, AudioTooLarge):
+            configured = settings.context_window_fallbacks
+        elif isinstance(error, ProviderRejected) and error.metadata.get("provider_code") == "content_policy_violation":
+            configured = settings.content_policy_fallbacks
+        else:
+            return None
+        names = self._names(configured, self.table.name(config.model))
+        return [hop for name in names for hop in self._hops(name, "fallbacks", config, config)[0]] or None
+
     def _fallbacks(self, config: TranscriptionConfig) -> Sequence[RouteTarget]:
         if config.routing.fallbacks:
             return config.routing.fallbacks
-        group = self.table.name(config.model)
-        names = self.fallbacks.get(group, self.fallbacks.get("*", ()))
-        # A configured name without a group was reported when the configuration was loaded.
-        return [RouteTarget(model=name) for name in names if name != group and self.table.knows(name)]
+        names = self._names(self.settings.fallbacks, self.table.name(config.model))
+        return [RouteTarget(model=name) for name in names]
 
-    def _group_targets(
-        self, model: str, param: str, config: TranscriptionConfig, timeout: float | None
-    ) -> tuple[list[Target], list[UnsupportedParameter]]:
-        targets, refused = [], []
-        for deployment in _weighted_order(self.table.group(model, param=param)):
+    def _names(self, configured: Mapping[str, Sequence[str]], group: str) -> list[str]:
+        # LiteLLM's order: the group itself, its name without the provider, every group.
+        for name in (group, group.partition("/")[2], "*"):
+            if name in configured:
+                # A configured name without a group was reported when the configuration was loaded.
+                found = [other for other in configured[name] if other != group and self.table.knows(other)]
+                return found[: self.settings.max_fallbacks]
+        return []
+
+    def _hops(
+        self,
+        model: str,
+        param: str,
+        config: TranscriptionConfig,
+        asked: TranscriptionConfig,
+        target: RouteTarget | None = None,
+    ) -> tuple[list[Hop], list[UnsupportedParameter]]:
+        """One hop per rank of the group's deployments."""
+        ranks: dict[int, list[Deployment]] = {}
+        refused = []
+        group = self.table.group(model, param=param)
+        for deployment in self._tagged(group, asked) if self.settings.tag_filtering else group:
             if error := refusal(deployment.provider.capabilities, config, model):
                 refused.append(error)
             else:
-                targets.append(Target(deployment, config, timeout if timeout is not None else deployment.timeout))
-        return targets, refused
+                ranks.setdefault(deployment.order, []).append(deployment)
+        timeout = _seconds(asked.routing.attempt_timeout) if asked.routing.HasField("attempt_timeout") else None
+        if target is not None and target.HasField("attempt_timeout"):
+            timeout = _seconds(target.attempt_timeout)
+        retries = asked.routing.max_retries if asked.routing.HasField("max_retries") else self.settings.num_retries
+        return [
+            Hop(model, ranks[rank], config, timeout=timeout, retries=retries, timeout_by_caller=timeout is not None)
+            for rank in sorted(ranks)
+        ], refused
 
-
-def _weighted_order(group: Sequence[Deployment]) -> Sequence[Deployment]:
-    """The group in random order, heavier deployments rather first (weighted sampling without replacement)."""
-    if len(group) == 1:
-        return group
-    # Efraimidis and Spirakis: u^(1/w) sorts into exactly that order. A weight of 0 comes last.
-    return sorted(group, key=lambda d: random.random() ** (1 / d.weight) if d.weight > 0 else -1.0, reverse=True)  # noqa: S311
+    @staticmethod
+    def _tagged(group: Sequence[Deployment], config: TranscriptionConfig) -> Sequence[Deployment]:
+        """Deployments with one of the caller's tags; without tags those without, or marked `default`."""
+        tags = set(config.labels.tags)
+        found = [deployment for deployment in group if deployment.tags & tags] if tags else []
+        return found or [deployment for deployment in group if not deployment.tags or "default" in deployment.tags]
 
 
 def _target_model(target: RouteTarget, param: str) -> str:
@@ -95,8 +159,8 @@ def _target_model(target: RouteTarget, param: str) -> str:
     return f"{target.provider}/{target.model}" if target.provider else target.model
 
 
-def _timeout(target: RouteTarget, default: float | None) -> float | None:
-    return target.attempt_timeout.ToTimedelta().total_seconds() if target.HasField("attempt_timeout") else default
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
 
 
 def _overridden(config: TranscriptionConfig, target: RouteTarget) -> TranscriptionConfig:

@@ -1,0 +1,202 @@
+"""How a deployment is doing: its circuit, what is under way, and how fast it has been.
+
+CLOSED ──(too many failures, or one that says it all)──→ OPEN ──(cooldown over)──→ HALF_OPEN
+↑                                                       ↑                           │
+└──────────────────(the single probe succeeded)─────────│───────────────────────────┤
+└──────(the probe failed)───┘
+"""
+
+import enum
+from dataclasses import dataclass
+
+from voxgate_server.errors import (
+    DrillFailure,
+    Overloaded,
+    ProviderCredential,
+    ProviderError,
+    ProviderQuotaExceeded,
+    ProviderRateLimited,
+    ProviderRejected,
+    ProviderTimeout,
+    VoxgateError,
+)
+
+__all__ = ["Circuit", "Health", "HealthSettings"]
+
+_WINDOW_SECONDS = 60.0
+_WINDOW_REQUESTS = 5
+_LONGEST_COOLDOWN = 300.0
+_ALONE = 5
+"""How many times more failures the only deployment of a group is allowed: without it there is nothing."""
+_SMOOTHING = 0.2
+"""Weight of the newest call in the moving average of the latency."""
+
+
+class Circuit(enum.Enum):
+    """Whether a deployment is asked."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSettings:
+    """When a deployment is left alone, and for how long."""
+
+    allowed_fails: int = 3
+    """Failures in a row that are forgiven."""
+    cooldown_seconds: float = 5.0
+    """How long it is left alone; doubled every time the probe fails, up to 300 s."""
+    fixed_cooldown: float | None = None
+    """The deployment's own `cooldown_time`, which wins over everything else."""
+    rpm: int | None = None
+    """Requests it takes a minute."""
+    max_parallel_requests: int | None = None
+    """Requests it takes at once."""
+    disabled: bool = False
+    """It is never left alone (`disable_cooldowns`)."""
+
+
+class Health:
+    """One deployment's health. Times are those of `time.monotonic()`, handed in, in seconds.
+
+    Args:
+        settings: Its limits.
+        alone: It is the only one of its group.
+    """
+
+    def __init__(self, settings: HealthSettings, *, alone: bool = False) -> None:
+        self.settings = settings
+        self.alone = alone
+        self.in_flight = 0
+        self.latency: float | None = None
+        """Seconds of work per second of audio, as a moving average; None before the first success."""
+        self.last_success: float | None = None
+        self.consecutive_failures = 0
+        self.trips = 0
+        """How often the circuit opened since it was last closed."""
+        self.open_until: float | None = None
+        self._probing = False
+        self._window_start = float("-inf")
+        self.window_requests = 0
+        """Requests begun in the current minute."""
+        self.window_audio_seconds = 0.0
+        """Audio recognised in the current minute."""
+        self._window_failures = 0
+
+    def circuit(self, now: float) -> Circuit:
+        """The state of the circuit."""
+        if self.open_until is None:
+            return Circuit.CLOSED
+        return Circuit.OPEN if now < self.open_until else Circuit.HALF_OPEN
+
+    def available_at(self, now: float) -> float:
+        """When it may be asked: `now` when it may at once."""
+        self._roll(now)
+        if self.open_until is not None:
+            if now < self.open_until:
+                return self.open_until
+            if self._probing:
+                return now + self.settings.cooldown_seconds
+        limit = self.settings.max_parallel_requests
+        if limit is not None and self.in_flight >= limit:
+            return now + 1.0
+        if self.settings.rpm is not None and self.window_requests >= self.settings.rpm:
+            return self._window_start + _WINDOW_SECONDS
+        return now
+
+    def proved(self, now: float) -> bool:
+        """Its newest answer was a success, and not long ago."""
+        recent = self.last_success is not None and now - self.last_success < _WINDOW_SECONDS
+        return recent and not self.consecutive_failures
+
+    def started(self, now: float) -> None:
+        """An attempt begins."""
+        self._roll(now)
+        self.in_flight += 1
+        self.window_requests += 1
+        if self.circuit(now) is Circuit.HALF_OPEN:
+            self._probing = True
+
+    def succeeded(self, now: float, seconds: float, audio_seconds: float | None) -> None:
+        """An attempt gave the answer.
+
+        Args:
+            now: When.
+            seconds: How long it took.
+            audio_seconds: Length of the recording; None when unknown.
+        """
+        self._ended()
+        self.window_audio_seconds += audio_seconds or 0.0
+        pace = seconds / max(audio_seconds or 1.0, 1.0)
+        self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
+        self.last_success = now
+        self.consecutive_failures = 0
+        self.trips = 0
+        self.open_until = None
+
+    def failed(self, now: float, error: VoxgateError, *, caller_limited: bool = False) -> None:
+        """An attempt failed.
+
+        Args:
+            now: When.
+            error: How.
+            caller_limited: The limit that passed was the caller's own.
+        """
+        half_open = self.circuit(now) is Circuit.HALF_OPEN
+        self._ended()
+        if not _counts(error, caller_limited):
+            return
+        self.consecutive_failures += 1
+        self._window_failures += 1
+        if self.settings.disabled:
+            return
+        if half_open or self._too_many() or (_says_it_all(error) and not self.alone):
+            self._open(now, error)
+
+    def abandoned(self) -> None:
+        """An attempt was ended by us; it says nothing."""
+        self._ended()
+
+    def _ended(self) -> None:
+        self.in_flight -= 1
+        self._probing = False
+
+    def _too_many(self) -> bool:
+        allowed = (self.settings.allowed_fails + 1) * (_ALONE if self.alone else 1)
+        if self.consecutive_failures >= allowed:
+            return True
+        enough = _WINDOW_REQUESTS * (_ALONE if self.alone else 1)
+        return self.window_requests >= enough and self._window_failures * 2 > self.window_requests
+
+    def _open(self, now: float, error: VoxgateError) -> None:
+        self.trips += 1
+        seconds = min(self.settings.cooldown_seconds * 2 ** min(self.trips - 1, 16), _LONGEST_COOLDOWN)
+        if error.retry_after is not None:
+            seconds = min(error.retry_after, _LONGEST_COOLDOWN)
+        if self.settings.fixed_cooldown is not None:
+            seconds = self.settings.fixed_cooldown
+        # A cooldown that runs already is never made shorter.
+        self.open_until = max(self.open_until or 0.0, now + seconds)
+        self._window_failures = 0
+        self.window_requests = 0
+
+    def _roll(self, now: float) -> None:
+        if now - self._window_start >= _WINDOW_SECONDS:
+            self._window_start = now
+            self.window_requests = 0
+            self.window_audio_seconds = 0.0
+            self._window_failures = 0
+
+
+def _counts(error: VoxgateError, caller_limited: bool) -> bool:
+    """Whether an error says something about the deployment and not about the request."""
+    if isinstance(error, ProviderTimeout):
+        return not caller_limited
+    return isinstance(error, ProviderError) and not isinstance(error, ProviderRejected | DrillFailure)
+
+
+def _says_it_all(error: VoxgateError) -> bool:
+    """After one of these the next call would fail as well."""
+    return isinstance(error, ProviderCredential | ProviderQuotaExceeded | ProviderRateLimited | Overloaded)

@@ -1,0 +1,32 @@
+"""What a call is going to try: hops, each a set of deployments that are equally good for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+
+from voxgate_server.routing.deployments import Deployment
+
+__all__ = ["Hop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One step of a plan. The next one is taken when this one is used up."""
+
+    name: str
+    """The model group, or the place in a routing object (`config.targets[1]`)."""
+    deployments: Sequence[Deployment]
+    """Never empty. Which of them comes first is the strategy's business."""
+    config: TranscriptionConfig
+    """The call's options as they are for this hop."""
+    timeout: float | None = None
+    """Limit of one attempt in seconds; None means each deployment's own."""
+    retries: int | None = None
+    """Attempts after the first. None: 2, and the same deployment again only when there is no further hop."""
+    retry_statuses: frozenset[int] | None = None
+    """HTTP statuses of the provider after which the hop is tried again; None means by the kind of the error."""
+    fallback_statuses: frozenset[int] | None = None
+    """HTTP statuses of the provider after which the next hop is taken; None means after every error."""
+    timeout_by_caller: bool = False
+    """The limit is the caller's own: exceeding it says nothing about the deployment's health."""
