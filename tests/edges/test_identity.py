@@ -35,7 +35,7 @@ def test_anything_else_is_refused_without_telling_the_key(headers: dict[str, str
     assert KEY not in caught.value.message
 
 
-def test_without_a_key_everybody_is_anonymous():
+def test_without_a_key_everybody_is_the_operator():
     identity = Identity(None)
     assert identity.open_to_everybody
-    assert not identity.caller({"authorization": "Bearer anything"}).is_admin
+    assert identity.caller({"authorization": "Bearer anything"}).is_admin
