@@ -105,6 +105,19 @@ async def test_a_fallback_by_the_name_of_a_group(gateway: Gateway):
     assert response.json()["extra_fields"]["model_deployment"] == "gpt-4o-transcribe"
 
 
+async def test_a_fallback_that_fits_a_pattern(emulator: OpenAIEmulator, tmp_path: Path):
+    config = openai_config(emulator.url, models=("fault-500",)).replace(
+        "model_list:", f"model_list:{CONFIG.format(url=emulator.url).replace('openai/whisper-1', 'openai/*')}", 1
+    )
+    async with running(tmp_path, config) as gateway:
+        response = await ask(gateway, model="fault-500", fallbacks="openai/gpt-4o-transcribe")
+        extra = response.json()["extra_fields"]
+        assert (extra["provider"], extra["model_deployment"]) == ("openai", "gpt-4o-transcribe")
+        assert response.headers["x-litellm-model-name"] == "openai/gpt-4o-transcribe"
+        unknown = await ask(gateway, model="fault-500", fallbacks="groq/whisper-large-v3")
+        assert (unknown.status, unknown.error["param"]) == (404, "fallbacks[0]")
+
+
 async def test_an_unknown_fallback_is_named(gateway: Gateway, emulator: OpenAIEmulator):
     response = await ask(gateway, model="whisper-1", fallbacks="openai/whisper-1,groq/whisper-large-v3")
     assert (response.status, response.error["code"], response.error["param"]) == (

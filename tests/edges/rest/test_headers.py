@@ -1,5 +1,6 @@
 """Options in request headers, and what the headers of an answer tell, over real sockets."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,11 +8,18 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from voxgate.transcription.v1 import transcription_service_pb2 as api
-from voxgate.transcription.v1.audio_pb2 import AudioSource
+from voxgate.transcription.v1.audio_pb2 import AudioHeader, AudioSource
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate_server import __version__
+from voxgate_server.audio.spool import SpoolStore
+from voxgate_server.call import Call, Caller
 from voxgate_server.edges.header_options import header_options
+from voxgate_server.edges.rest.headers import call_headers
 from voxgate_server.errors import InvalidRequest
+from voxgate_server.providers.openai import OpenAIProvider
+from voxgate_server.routing.deployments import Deployment
+from voxgate_server.routing.plan import Hop
+from voxgate_server.routing.route import Try
 
 from tests.edges.grpc.test_transcription import details
 from tests.edges.rest.http_client import Response, form, post
@@ -231,13 +239,23 @@ async def test_a_request_the_provider_refuses_is_the_callers_fault(gateway: Gate
     assert (response.status, response.error["type"], len(emulator.records)) == (400, "invalid_request_error", 1)
 
 
-async def test_everything_cools_down(gateway: Gateway):
-    answers = [await ask(gateway, model="fault-500", num_retries="0") for _ in range(20)]
-    cooling = [answer for answer in answers if answer.status == 503]
-    assert cooling
-    assert cooling[-1].error["code"] == "no_deployment_available"
-    assert int(cooling[-1].headers["retry-after"]) >= 1
-    assert "x-portkey-provider" not in cooling[-1].headers
+async def test_everything_cools_down(emulator: OpenAIEmulator, tmp_path: Path):
+    config = openai_config(emulator.url, models=("fault-401", "fault-429"))
+    for model in ("fault-401", "fault-429"):
+        config = config.replace(f"model_name: {model}", "model_name: pair")
+    async with running(tmp_path, config) as gateway:
+        assert (await ask(gateway, model="pair")).status == 429
+        asked = len(emulator.records)
+        cooling = await ask(gateway, model="pair")
+        assert (cooling.status, cooling.error["code"]) == (503, "no_deployment_available")
+        assert int(cooling.headers["retry-after"]) >= 1
+        assert "x-portkey-provider" not in cooling.headers
+        assert len(emulator.records) == asked
+        request = api.TranscribeRequest(config=TranscriptionConfig(model="pair"), audio=AudioSource(data=SPEECH))
+        with pytest.raises(grpc.RpcError) as failed:
+            await gateway.stub.Transcribe(request, metadata=METADATA)
+        assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert details(failed.value)[error_details_pb2.RetryInfo].retry_delay.seconds >= 1
 
 
 @pytest.mark.parametrize(
@@ -280,6 +298,30 @@ async def test_grpc_metadata_and_retry_info(gateway: Gateway, emulator: OpenAIEm
         await call("whisper-1", num_retries="many")
     violation = details(wrong.value)[error_details_pb2.BadRequest].field_violations[0]
     assert violation.field == "x-litellm-num-retries"
+
+
+async def test_names_that_are_not_ascii(emulator: OpenAIEmulator, tmp_path: Path):
+    config = openai_config(emulator.url).replace("model_name: whisper-1", "model_name: grün")
+    async with running(tmp_path, config) as gateway:
+        response = await ask(gateway, model="grün")
+    assert (response.status, response.headers["x-litellm-model-group"]) == (200, "gr?n")
+
+
+@pytest.mark.parametrize("value", ["a\r\nset-cookie: b", "a\x00b", "ä\u2028", "x" * 10_000])
+async def test_nothing_from_a_provider_can_end_a_header(value: str):
+    audio = AudioHeader()
+    with contextlib.closing(SpoolStore()) as spools:
+        call = Call("req_1", Caller(), audio, spools.open(max_bytes=1), deadline=1e9)
+        deployment = Deployment("id\n", value, OpenAIProvider(model="m", api_key=None))
+        call.served_by = Try(deployment, Hop(value, [deployment], call.config), 0, 0, 1e9)
+        call.provider_headers = {"x-request-id": value}
+        headers = call_headers(call)
+        call.spool.close()
+    await deployment.provider.aclose()
+    assert {b"x-litellm-model-group", b"llm_provider-x-request-id"} <= {name for name, _ in headers}
+    for name, sent in headers:
+        assert (name + sent).decode("ascii").isprintable()
+        assert len(sent) <= 256
 
 
 async def test_no_secret_leaves(gateway: Gateway, emulator: OpenAIEmulator):
