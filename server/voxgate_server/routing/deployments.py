@@ -1,7 +1,6 @@
 """The deployments there are, by the names callers use for them."""
 
 import difflib
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -40,13 +39,6 @@ class Deployment:
     """Words by which callers choose among deployments."""
     cost_per_second: float | None = None
     """US dollars per second of audio, for the choice of the cheapest; None when unknown."""
-
-    @property
-    def share(self) -> float:
-        """Weight in a random choice; 0 when nothing is configured."""
-        if self.weight is not None:
-            return self.weight
-        return float(self.health.settings.rpm or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +81,7 @@ class DeploymentTable:
         for deployment in deployments:
             grouped.setdefault(deployment.group, []).append(deployment)
         self._groups: dict[str, Sequence[Deployment]] = {name: tuple(group) for name, group in grouped.items()}
-        self._wildcards = sorted(wildcards, key=lambda wildcard: len(wildcard.pattern), reverse=True)
+        self._wildcards = sorted(wildcards, key=lambda wildcard: (-len(wildcard.pattern), wildcard.pattern))
         self._aliases = dict(aliases or {})
         self._created = created
         self._made: dict[str, Sequence[Deployment]] = {}
@@ -140,19 +132,26 @@ class DeploymentTable:
 
     def _fitting(self, model: str) -> Sequence[Deployment]:
         """Deployments made for a name that fits a pattern; those of the longest pattern."""
-        made = self._made.get(model)
+        made = self._made.pop(model, None)
         if made is None:
-            made = ()
-            for pattern, alike in itertools.groupby(self._wildcards, key=lambda wildcard: wildcard.pattern):
-                found = [(wildcard, rest) for wildcard in alike if (rest := wildcard.stands_for(model)) is not None]
-                if found:
-                    made = tuple(wildcard.make(rest) for wildcard, rest in found)
-                    # Names are the callers'; what is made for them is kept, but not without end.
-                    if len(self._made) < _MADE:
-                        self._made[model] = made
-                    break
-                del pattern
+            fitting = [(one, rest) for one in self._wildcards if (rest := one.stands_for(model)) is not None]
+            made = tuple(one.make(rest) for one, rest in fitting if one.pattern == fitting[0][0].pattern)
+            if not made:
+                return ()
+            # Names are the callers'; what is made for them is kept, but not without end.
+            if len(self._made) >= _MADE:
+                del self._made[self._least_useful()]
+        self._made[model] = made  # at the end: the newest
         return made
+
+    def _least_useful(self) -> str:
+        """The name asked for longest ago, of those that are in use least: made up ones before those that work."""
+
+        def use(name: str) -> tuple[bool, bool]:
+            healths = [deployment.health for deployment in self._made[name]]
+            return any(health.in_flight for health in healths), any(health.last_success for health in healths)
+
+        return min(self._made, key=use)
 
     def _model(self, name: str, group: Sequence[Deployment]) -> Model:
         capabilities = ModelCapabilities()

@@ -78,6 +78,14 @@ class Router:
             return hops
         if refused:
             raise refused[0]
+        if self.settings.tag_filtering and self.table.group(config.model):
+            asked = ", ".join(config.labels.tags)[:100]
+            raise ProviderUnavailable(
+                f"No deployment of '{config.model}' is for "
+                + (f"the tags {asked}." if asked else "calls without tags."),
+                param="tags",
+                metadata={"model": config.model},
+            )
         raise ProviderUnavailable(
             f"No deployment of '{config.model}' is usable at present; the server's log says why.",
             metadata={"model": config.model},
