@@ -343,7 +343,7 @@ class World:
         self.now = 1000.0
         self.budget = RetryBudget()
         self.calls: list[Running] = []
-        alone = rng.random() < 0.2
+        alone = rng.random() < 0.1
         self.all = [deployment(f"d{number}", self.limits(), alone=alone) for number in range(rng.randint(1, 6))]
         self.running = {one.id: 0 for one in self.all}
         self.probes = {one.id: 0 for one in self.all}
@@ -352,8 +352,8 @@ class World:
     def limits(self) -> HealthSettings:
         rng = self.rng
         return HealthSettings(
-            allowed_fails=rng.randint(0, 3),
-            cooldown_seconds=rng.choice([0.0, 1.0, 5.0]),
+            allowed_fails=rng.randint(0, 2),
+            cooldown_seconds=rng.choice([0.0, 0.5, 5.0]),
             fixed_cooldown=rng.choice([None, None, 7.0]),
             rpm=rng.choice([None, None, None, 6]),
             max_parallel_requests=rng.choice([None, None, 1, 2]),
@@ -377,8 +377,8 @@ class World:
 
     def step(self) -> None:
         rng = self.rng
-        match rng.choices(["call", "time", "go on"], [1, 0.5, 6])[0]:
-            case "call" if len(self.calls) < 8:
+        match rng.choices(["call", "time", "go on"], [2, 1, 6])[0]:
+            case "call" if len(self.calls) < 12:
                 hops, deadline = self.plan(4), self.now + rng.choice([0.0, 1.0, 30.0, 600.0])
                 strategy = STRATEGIES[rng.choice(sorted(STRATEGIES))]
                 way = Route(hops, strategy=strategy, budget=self.budget, deadline=deadline, rng=rng)

@@ -202,7 +202,7 @@ class Health:
         self._window_failures = 0
 
     def _roll(self, now: float) -> None:
-        if now - self._window_start >= _WINDOW_SECONDS:
+        if now >= self._window_start + _WINDOW_SECONDS:
             self._window_start = now
             self.window_requests = 0
             self.window_audio_seconds = 0.0
