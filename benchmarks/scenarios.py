@@ -63,6 +63,7 @@ SCENARIOS: Final = (
     Scenario("small-1", Load(calls=1000, unary=True)),
     Scenario("small-8", Load(calls=3000, at_once=8, unary=True)),
     Scenario("small-64", Load(calls=3000, at_once=64, unary=True)),
+    Scenario("failover", Load(calls=1000, model="failover", unary=True)),
     Scenario("paced", _PACED),
     Scenario("throttled", _THROTTLED),
     Scenario("burst", Load(calls=500, at_once=500, model="think-1000", stagger_seconds=0.0005, unary=True)),
