@@ -36,6 +36,7 @@ from voxgate_server.errors import (
     VoxgateError,
 )
 from voxgate_server.providers.base import Attempt
+from voxgate_server.routing.final_error import most_useful, with_attempts
 from voxgate_server.routing.route import GaveUp, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
@@ -192,14 +193,15 @@ class Gateway:
         """
         await self._identify(call)
         route = self.router.route(call.hops, deadline=call.deadline)
+        errors: list[VoxgateError] = []
         while True:
             step = route.next(time.monotonic())
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
                 continue
             if isinstance(step, GaveUp):
-                step.error.attempts = list(call.attempts)
-                raise step.error
+                cause = most_useful(errors) if step.error in errors else step.error
+                raise with_attempts(cause, call.attempts)
             sequence = 0
             try:
                 async with contextlib.aclosing(self._attempt(call, step)) as events:
@@ -213,8 +215,9 @@ class Gateway:
             except VoxgateError as error:
                 if call.spool.error is not None:
                     raise  # The upload itself failed; nobody can mend that.
-                error.attempts = list(call.attempts)
+                errors.append(error)
                 if (sequence and call.streamed) or time.monotonic() >= call.deadline:
+                    with_attempts(error, call.attempts)
                     raise
                 status = call.attempts[-1].http_status if call.attempts[-1].HasField("http_status") else None
                 route.failed(step, error, status, time.monotonic())
@@ -246,6 +249,7 @@ class Gateway:
         report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
         report.outcome = ATTEMPT_OUTCOME_CANCELLED
         call.attempts.append(report)
+        call.last_try = step
         failure: VoxgateError | None = None
         audio_seconds: float | None = None
         first = True
@@ -277,6 +281,7 @@ class Gateway:
             raise
         finally:
             _set_latency(report.latency, started)
+            call.provider_headers = attempt.response_headers
             ended = time.monotonic()
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
                 health.succeeded(ended, ended - started, audio_seconds, probe=probe)

@@ -10,6 +10,7 @@ from voxgate_server.errors import (
     UnknownModel,
 )
 from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
+from voxgate_server.routing.health import Health, HealthSettings
 from voxgate_server.routing.router import Router, RouterSettings
 
 from tests.routing.fakes import Silent
@@ -55,23 +56,19 @@ def test_the_longest_pattern_that_fits(model: str, found: list[str]):
 
 
 def test_names_that_callers_make_up_are_not_kept_without_end():
-    made = []
-
-    def make(rest: str) -> Deployment:
-        made.append(rest)
-        return one("any/*", rest)
-
-    table = DeploymentTable([], wildcards=[Wildcard("any/*", make)], created=Timestamp())
-    working = table.group("any/works")[0]
-    working.health.succeeded(1, 1.0, 1.0, probe=working.health.started(1))
+    retired = []
+    any_name = Wildcard("any/*", lambda rest: one("any/*", rest))
+    table = DeploymentTable([], wildcards=[any_name], created=Timestamp(), retire=lambda old: retired.append(old.id))
     busy = table.group("any/busy")[0]
     busy.health.started(1)
+    table.group("any/works")
     for number in range(2000):
         table.group(f"any/{number}")
+        table.group("any/works")
     assert len(table.deployments()) == 512
-    assert table.group("any/works")[0] is working
+    assert len(retired) == 2002 - 512
+    assert not {"busy", "works"} & set(retired)
     assert table.group("any/busy")[0] is busy
-    assert len(made) == 2002
     with pytest.raises(UnknownModel):
         table.group("other/x")
 
@@ -151,3 +148,9 @@ def test_special_hops(error, found: list[str] | None):
     assert (taken and [hop.deployments[0].id for hop in taken]) == found
     for routing in (RoutingConfig(fallbacks=[RouteTarget(model="mine")]), RoutingConfig(disable_fallbacks=True)):
         assert special.special_hops(TranscriptionConfig(model="g", routing=routing), error) is None
+
+
+def test_a_deployment_with_fallbacks_is_not_all_there_is():
+    deployments = [one(name, name, health=Health(HealthSettings(), alone=True)) for name in "gf"]
+    router(*deployments, fallbacks={"*": ["f"]})
+    assert [deployment.health.alone for deployment in deployments] == [False, True]

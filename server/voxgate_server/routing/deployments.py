@@ -1,6 +1,7 @@
 """The deployments there are, by the names callers use for them."""
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -47,14 +48,18 @@ class Wildcard:
 
     pattern: str
     """E.g. `openai/*`."""
-    make: Callable[[str], Deployment]
-    """Makes the deployment for what the `*` stands for. Called once per name."""
+    make: Callable[[str], Deployment | None]
+    """Makes the deployment for what the `*` stands for; None when it cannot be used, which its maker reports."""
+    accepts: Callable[[str], bool] = lambda _: True
+    """Whether what the `*` stands for can name a model at all."""
 
     def stands_for(self, model: str) -> str | None:
         """What the `*` stands for in `model`; None when the pattern does not fit."""
         head, _, tail = self.pattern.partition("*")
-        fits = len(model) > len(head) + len(tail) and model.startswith(head) and model.endswith(tail)
-        return model[len(head) : len(model) - len(tail)] if fits else None
+        if len(model) <= len(head) + len(tail) or not (model.startswith(head) and model.endswith(tail)):
+            return None
+        rest = model[len(head) : len(model) - len(tail)]
+        return rest if self.accepts(rest) else None
 
 
 class DeploymentTable:
@@ -81,7 +86,7 @@ class DeploymentTable:
         for deployment in deployments:
             grouped.setdefault(deployment.group, []).append(deployment)
         self._groups: dict[str, Sequence[Deployment]] = {name: tuple(group) for name, group in grouped.items()}
-        self._wildcards = sorted(wildcards, key=lambda wildcard: (-len(wildcard.pattern), wildcard.pattern))
+        self._wildcards = sorted(wildcards, key=lambda wildcard: len(wildcard.pattern), reverse=True)
         self._aliases = dict(aliases or {})
         self._created = created
         self._made: dict[str, Sequence[Deployment]] = {}
@@ -95,7 +100,7 @@ class DeploymentTable:
         name = self._name(model)
         if name is None:
             raise self._unknown(model, param)
-        return self._groups.get(name) or self._fitting(name)
+        return self._groups.get(name) or self._fitting(name) or ()
 
     def name(self, model: str) -> str:
         """The group behind a name or alias; the name itself when there is none."""
@@ -128,30 +133,22 @@ class DeploymentTable:
     def _name(self, model: str) -> str | None:
         # An alias wins over a group of the same name, as the operator wrote it on purpose.
         name = self._aliases.get(model, model)
-        return name if name in self._groups or self._fitting(name) else None
+        return name if name in self._groups or self._fitting(name) is not None else None
 
-    def _fitting(self, model: str) -> Sequence[Deployment]:
-        """Deployments made for a name that fits a pattern; those of the longest pattern."""
-        made = self._made.pop(model, None)
+    def _fitting(self, model: str) -> Sequence[Deployment] | None:
+        """Deployments made for a name that fits a pattern, those of the longest pattern; None when it fits none."""
+        made = self._made.get(model)
         if made is None:
-            fitting = [(one, rest) for one in self._wildcards if (rest := one.stands_for(model)) is not None]
-            made = tuple(one.make(rest) for one, rest in fitting if one.pattern == fitting[0][0].pattern)
-            if not made:
-                return ()
-            # Names are the callers'; what is made for them is kept, but not without end.
-            if len(self._made) >= _MADE:
-                del self._made[self._least_useful()]
-        self._made[model] = made  # at the end: the newest
+            for pattern, alike in itertools.groupby(self._wildcards, key=lambda wildcard: wildcard.pattern):
+                found = [(wildcard, rest) for wildcard in alike if (rest := wildcard.stands_for(model)) is not None]
+                if found:
+                    made = tuple(one for wildcard, rest in found if (one := wildcard.make(rest)) is not None)
+                    # Names are the callers'; what is made for them is kept, but not without end.
+                    if len(self._made) < _MADE:
+                        self._made[model] = made
+                    break
+                del pattern
         return made
-
-    def _least_useful(self) -> str:
-        """The name asked for longest ago, of those that are in use least: made up ones before those that work."""
-
-        def use(name: str) -> tuple[bool, bool]:
-            healths = [deployment.health for deployment in self._made[name]]
-            return any(health.in_flight for health in healths), any(health.last_success for health in healths)
-
-        return min(self._made, key=use)
 
     def _model(self, name: str, group: Sequence[Deployment]) -> Model:
         capabilities = ModelCapabilities()

@@ -25,10 +25,10 @@ from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.policy import RetryBudget, Verdict, backoff, judge
 from voxgate_server.routing.strategies import Strategy
 
-__all__ = ["GaveUp", "Route", "Try", "Wait"]
+__all__ = ["DEFAULT_RETRIES", "GaveUp", "Route", "Try", "Wait"]
 
-_DEFAULT_ATTEMPTS = 3
-"""Attempts of a call after which, unless a number of retries is configured, only further hops are tried."""
+DEFAULT_RETRIES = 2
+"""Attempts of a call after the first unless a number is configured; every further hop is tried once all the same."""
 _PATIENCE = 60.0
 """Seconds up to which a provider's own wish to wait is followed when there is no other way."""
 _SHORT_WAIT = 3.0
@@ -191,7 +191,7 @@ class Route:
         return [one for one in hop.deployments if one.id not in self._tried and one.health.available_at(now) <= now]
 
     def _may_retry(self, hop: Hop) -> bool:
-        return self.attempts < _DEFAULT_ATTEMPTS if hop.retries is None else self._tries <= hop.retries
+        return self.attempts <= DEFAULT_RETRIES if hop.retries is None else self._tries <= hop.retries
 
     def _has_further_hop(self, now: float) -> bool:
         further = self._hops[self._index + 1 :]

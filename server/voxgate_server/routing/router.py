@@ -54,6 +54,10 @@ class Router:
         self.settings = settings or RouterSettings()
         self.budget = RetryBudget()
         self._rng = rng or random.Random()  # noqa: S311
+        for deployment in table.deployments():
+            # Where there are fallbacks, a deployment that fails is not all there is.
+            has_fallbacks = bool(self._names(self.settings.fallbacks, deployment.group))
+            deployment.health.alone = deployment.health.alone and not has_fallbacks
 
     def plan(self, config: TranscriptionConfig) -> list[Hop]:
         """The hops of a call, in the order in which they are taken; at least one.
