@@ -33,6 +33,7 @@ def rpm(name: str, value: int | None, weight: float | None = None) -> Deployment
         ([rpm("a", 100), rpm("b", None)], [0.5, 0.5]),
         ([rpm("a", None, 1), rpm("b", None, 0)], [1, 0]),
         ([rpm("a", None, 0), rpm("b", None, 0)], [0.5, 0.5]),
+        ([rpm("a", None, 0), rpm("b", None)], [0, 1]),
     ],
 )
 def test_simple_shuffle(candidates: Sequence[Deployment], expected: Sequence[float]):

@@ -18,11 +18,10 @@ def simple_shuffle(candidates: Sequence[Deployment], rng: random.Random) -> Depl
     shares: list[float | None] = [candidate.weight for candidate in candidates]
     if all(share is None for share in shares):
         shares = [candidate.health.settings.rpm for candidate in candidates]
-    given = [share for share in shares if share is not None]
-    if not any(given):
-        return rng.choice(candidates)
-    average = sum(given) / len(given)
-    return rng.choices(candidates, [average if share is None else share for share in shares])[0]
+    given = [share for share in shares if share]
+    average = sum(given) / len(given) if given else 1.0
+    weights = [average if share is None else share for share in shares]
+    return rng.choices(candidates, weights)[0] if any(weights) else rng.choice(candidates)
 
 
 def least_busy(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:
