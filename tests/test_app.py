@@ -67,7 +67,7 @@ class TestSettings:
         """
         async with built(tmp_path, config) as app:
             first, second = app.gateway.router.table.group("a")
-            assert (first.id, first.order, first.weight, first.share, first.timeout) == ("first", 2, 0.0, 0.0, 7.0)
+            assert (first.id, first.order, first.weight, first.timeout) == ("first", 2, 0.0, 7.0)
             assert (first.tags, first.cost_per_second) == ({"eu"}, 0.1)
             assert first.health.settings == HealthSettings(
                 allowed_fails=1, cooldown_seconds=2, fixed_cooldown=9, rpm=60, max_parallel_requests=4

@@ -253,7 +253,7 @@ class Gateway:
         failure: VoxgateError | None = None
         audio_seconds: float | None = None
         first = True
-        health.started(started)
+        probe = health.started(started)
         try:
             if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
                 await _drill(call, provider.name)
@@ -284,12 +284,12 @@ class Gateway:
             call.provider_headers = attempt.response_headers
             ended = time.monotonic()
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
-                health.succeeded(ended, ended - started, audio_seconds)
+                health.succeeded(ended, ended - started, audio_seconds, probe=probe)
             elif failure is None or call.spool.error is not None:
-                health.abandoned()
+                health.abandoned(ended, probe=probe)
             else:
                 limited = step.hop.timeout_by_caller or call.deadline <= step.deadline
-                health.failed(ended, failure, caller_limited=limited)
+                health.failed(ended, failure, probe=probe, caller_limited=limited)
 
     async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
         transcription = event.done.transcription

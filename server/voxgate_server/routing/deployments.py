@@ -41,13 +41,6 @@ class Deployment:
     cost_per_second: float | None = None
     """US dollars per second of audio, for the choice of the cheapest; None when unknown."""
 
-    @property
-    def share(self) -> float:
-        """Weight in a random choice; 0 when nothing is configured."""
-        if self.weight is not None:
-            return self.weight
-        return float(self.health.settings.rpm or 0)
-
 
 @dataclass(frozen=True, slots=True)
 class Wildcard:
