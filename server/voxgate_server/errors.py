@@ -112,6 +112,8 @@ class VoxgateError(Exception):
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
         self.attempts = list(attempts)
+        self.provider_status: int | None = None
+        """HTTP status of the provider whose failure this is; None when there was none."""
 
 
 class CallerError(VoxgateError):

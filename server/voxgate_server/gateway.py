@@ -35,9 +35,10 @@ from voxgate_server.errors import (
     UnsupportedAudio,
     VoxgateError,
 )
+from voxgate_server.hedging import hedged
 from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.final_error import most_useful, with_attempts
-from voxgate_server.routing.route import GaveUp, Try, Wait
+from voxgate_server.routing.route import GaveUp, Route, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
 from voxgate_server.transcript import complete
@@ -204,7 +205,7 @@ class Gateway:
                 raise with_attempts(cause, call.attempts)
             sequence = 0
             try:
-                async with contextlib.aclosing(self._attempt(call, step)) as events:
+                async with contextlib.aclosing(self._events(call, route, step, errors)) as events:
                     async for event in events:
                         event.sequence = sequence
                         sequence += 1
@@ -219,10 +220,26 @@ class Gateway:
                 if (sequence and call.streamed) or time.monotonic() >= call.deadline:
                     with_attempts(error, call.attempts)
                     raise
-                status = call.attempts[-1].http_status if call.attempts[-1].HasField("http_status") else None
-                route.failed(step, error, status, time.monotonic())
+                route.failed(step, error, error.provider_status, time.monotonic())
                 if special := self.router.special_hops(call.config, error):
                     route.redirect(special)
+
+    def _events(
+        self, call: Call, route: Route, step: Try, errors: list[VoxgateError]
+    ) -> AsyncGenerator[TranscriptionEvent, None]:
+        """The events of an attempt, or of the faster of two."""
+        delay = step.hop.hedge_after()
+        # Text that went out cannot be taken back, and an upload that still arrives says nothing about the provider.
+        if delay is None or call.streamed or not call.spool.finished:
+            return self._attempt(call, step)
+
+        def failed(second: Try, error: VoxgateError) -> None:
+            errors.append(error)
+            route.failed(second, error, error.provider_status, time.monotonic())
+
+        return hedged(
+            lambda which: self._attempt(call, which), step, lambda: route.hedge(time.monotonic()), failed, delay
+        )
 
     async def _identify(self, call: Call) -> None:
         """Tells what the audio is, and refuses what is none before anybody is bothered with it."""
@@ -274,6 +291,7 @@ class Gateway:
             raise ProviderGarbled(f"{provider.name} ended its answer before it was complete.")
         except VoxgateError as error:
             failure = error
+            error.provider_status = report.http_status if report.HasField("http_status") else None
             report.outcome = _attempt_outcome(error)
             report.error_code, report.error_message = error.reason, error.message[:200]
             if isinstance(error, ProviderTimeout) and time.monotonic() >= call.deadline:

@@ -11,6 +11,7 @@ from voxgate_server.config.types import ByteCount, Count, Hosts, Port, Seconds, 
 __all__ = [
     "AdminSettings",
     "DebugSettings",
+    "HedgingSettings",
     "LimitSettings",
     "ListenSettings",
     "LocalSettings",
@@ -118,6 +119,13 @@ class AdminSettings(Section):
     """Its TCP port, 0 for any free one. Default: there is no such listener."""
 
 
+class HedgingSettings(Section):
+    """A second attempt for calls that take unusually long. The slower one is cancelled; both may be billed."""
+
+    percentile: Annotated[float, Field(ge=50, lt=100)] = 95.0
+    """Percentile of the newest calls after which the second attempt begins. Default 95, from 50 to below 100."""
+
+
 class VoxgateSettings(Section):
     """Everything under `voxgate:`."""
 
@@ -142,3 +150,6 @@ class VoxgateSettings(Section):
         if port and port in {self.listen.grpc_port, self.listen.rest_port}:
             raise wrong("must have a value for admin.port that is not one of listen's ports")
         return self
+
+    hedging: Mapping[Text, HedgingSettings] = {}
+    """Model groups with a second attempt. Default: none."""

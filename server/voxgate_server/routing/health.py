@@ -7,6 +7,7 @@ CLOSED ──(too many failures, or one that says it all)──→ OPEN ──(c
 """
 
 import enum
+from collections import deque
 from dataclasses import dataclass
 
 from voxgate_server.errors import (
@@ -23,6 +24,7 @@ from voxgate_server.errors import (
 __all__ = ["Circuit", "Health", "HealthSettings"]
 
 _WINDOW_SECONDS = 60.0
+_RECENT = 100
 _WINDOW_REQUESTS = 5
 _LEAST_WAIT = 1.0
 """Seconds after which it is worth looking again, where nobody knows better."""
@@ -73,6 +75,8 @@ class Health:
         self.in_flight = 0
         self.latency: float | None = None
         """Seconds of work per second of audio, as a moving average; None before the first success."""
+        self.recent: deque[float] = deque(maxlen=_RECENT)
+        """Seconds of the newest successes, for percentiles."""
         self.last_success: float | None = None
         self.consecutive_failures = 0
         self.trips = 0
@@ -141,6 +145,7 @@ class Health:
         self.window_audio_seconds += audio_seconds or 0.0
         pace = seconds / max(audio_seconds or 1.0, 1.0)
         self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
+        self.recent.append(seconds)
         self.last_success = now
         # One that began before the circuit opened says nothing about what opened it.
         if probe or self.open_until is None:

@@ -10,6 +10,10 @@ from voxgate_server.routing.deployments import Deployment
 __all__ = ["Hop"]
 
 
+_ENOUGH = 20
+"""Calls below which a percentile says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hop:
     """One step of a plan. The next one is taken when this one is used up."""
@@ -30,3 +34,14 @@ class Hop:
     """HTTP statuses of the provider after which the next hop is taken; None means after every error."""
     timeout_by_caller: bool = False
     """The limit is the caller's own: exceeding it says nothing about the deployment's health."""
+    hedge_percentile: float | None = None
+    """A second attempt begins beside one that takes longer than this percentile of the hop's calls. None: never."""
+
+    def hedge_after(self) -> float | None:
+        """Seconds after which a second attempt begins; None when hedging is off or too little is known."""
+        if self.hedge_percentile is None:
+            return None
+        seconds = sorted(value for deployment in self.deployments for value in deployment.health.recent)
+        if len(seconds) < _ENOUGH:
+            return None
+        return seconds[min(int(len(seconds) * self.hedge_percentile / 100), len(seconds) - 1)]

@@ -122,6 +122,17 @@ class Route:
                 return self._try(hop, candidate, now)
         return self._over
 
+    def hedge(self, now: float) -> Try | None:
+        """A second attempt beside the one under way, at another deployment of its hop; None when there is none.
+
+        Both are reported like any other; the success of one of them ends the route.
+        """
+        if self._over is not None or self._index >= len(self._hops) or now >= self._deadline:
+            return None
+        hop = self._hops[self._index]
+        idle = [one for one in self._siblings(hop, now) if one.health.proved]
+        return self._try(hop, self._strategy(idle, self._rng), now) if idle else None
+
     def succeeded(self) -> None:
         """The attempt under way gave the answer."""
         self._index = len(self._hops)

@@ -42,6 +42,8 @@ class RouterSettings:
     strategy: Strategy = STRATEGIES["simple-shuffle"]
     tag_filtering: bool = False
     """Callers' tags choose among deployments."""
+    hedging: Mapping[str, float] = field(default_factory=dict)
+    """Percentile of a group's calls after which a second attempt begins; groups without one never hedge."""
 
 
 class Router:
@@ -153,7 +155,15 @@ class Router:
             timeout = _seconds(target.attempt_timeout)
         retries = asked.routing.max_retries if asked.routing.HasField("max_retries") else self.settings.num_retries
         return [
-            Hop(model, ranks[rank], config, timeout=timeout, retries=retries, timeout_by_caller=timeout is not None)
+            Hop(
+                model,
+                ranks[rank],
+                config,
+                timeout=timeout,
+                retries=retries,
+                timeout_by_caller=timeout is not None,
+                hedge_percentile=self.settings.hedging.get(self.table.name(model)),
+            )
             for rank in sorted(ranks)
         ], refused
 
