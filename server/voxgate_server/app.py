@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -17,8 +18,9 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
-from voxgate_server.providers.registry import build_provider
+from voxgate_server.providers.registry import build_for_caller, build_provider
 from voxgate_server.routing.deployments import Deployment, DeploymentTable
+from voxgate_server.routing.portkey_plan import PortkeyPlanner, PortkeySettings
 from voxgate_server.routing.router import Router, RouterSettings
 from voxgate_server.telemetry import get_logger
 
@@ -42,9 +44,16 @@ class App:
     Args:
         config: The configuration.
         environ: Where providers' usual variables are looked up; None means the process's environment.
+        portkey: What callers who route by Portkey's headers may do.
     """
 
-    def __init__(self, config: GatewayConfig, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        environ: Mapping[str, str] | None = None,
+        portkey: PortkeySettings | None = None,
+    ) -> None:
         self._config = config
         settings = config.voxgate
         limits = settings.limits
@@ -69,6 +78,7 @@ class App:
                 allow_raw_payloads=settings.debug.allow_raw_payloads,
             ),
         )
+        self._portkey = PortkeyPlanner(portkey or PortkeySettings(), self.gateway.router, _deployment_for_caller)
         self._identity = Identity(config.master_key.get_secret_value() if config.master_key else None)
         self._ready = False
         self._grpc: GrpcServer | None = None
@@ -103,7 +113,8 @@ class App:
             raise ListenError(str(error)) from error
         self._grpc = GrpcServer(self.gateway, self._identity, share_port=share_ports)
         self._rest = RestServer(
-            rest_app(self.gateway, self._identity, ready=lambda: self._ready), share_port=share_ports
+            rest_app(self.gateway, self._identity, ready=lambda: self._ready, portkey=self._portkey),
+            share_port=share_ports,
         )
         try:
             grpc_port = await self._grpc.start(join_host_port(host, grpc_port), credentials)
@@ -127,6 +138,7 @@ class App:
         doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
         await asyncio.gather(*doors)
         await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()))
+        await self._portkey.aclose()
         self._spools.close()
 
 
@@ -152,6 +164,12 @@ def _deployments(config: GatewayConfig, environ: Mapping[str, str]) -> list[Depl
             )
         )
     return deployments
+
+
+def _deployment_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Deployment:
+    # Its name leads nowhere: it is in no table, so that callers see nothing of each other's.
+    made = build_for_caller(provider, model, params)
+    return Deployment(id=f"portkey-{secrets.token_hex(8)}", group=f"{provider}/{model}", provider=made)
 
 
 def _tls_files(config: GatewayConfig) -> TlsFiles | None:

@@ -20,6 +20,7 @@ from voxgate_server.edges.rest.encode import encode_transcription
 from voxgate_server.edges.rest.fence import request_context
 from voxgate_server.edges.rest.form import Field, FileData, FileStart, FormReader
 from voxgate_server.edges.rest.json_body import decode_json_body
+from voxgate_server.edges.rest.portkey_headers import PortkeyHeaders, PortkeyRequest
 from voxgate_server.edges.rest.respond import send_response
 from voxgate_server.errors import (
     AudioTooLarge,
@@ -42,12 +43,16 @@ class TranscriptionEndpoint:
 
     Args:
         gateway: Answers the calls.
+        portkey: Reads Portkey's headers.
         translate: The path is one of the translations.
         with_extra_fields: JSON answers carry `extra_fields`, as on Bifrost's LiteLLM path.
     """
 
-    def __init__(self, gateway: Gateway, *, translate: bool = False, with_extra_fields: bool = False) -> None:
+    def __init__(
+        self, gateway: Gateway, portkey: PortkeyHeaders, *, translate: bool = False, with_extra_fields: bool = False
+    ) -> None:
         self._gateway = gateway
+        self._portkey = portkey
         self._translate = translate
         self._with_extra_fields = with_extra_fields
 
@@ -55,14 +60,15 @@ class TranscriptionEndpoint:
         """Answers one request."""
         content_type = _header(scope, b"content-type")
         body = _Body(receive, self._gateway.limits.upload_idle_seconds)
-        request = _Request(self._gateway, request_context(scope), self._options(scope), body)
+        portkey = self._portkey.request(scope)
+        request = _Request(self._gateway, request_context(scope), self._options(scope), body, portkey)
         failure: BaseException | None = None
         try:
             if content_type.partition(";")[0].strip().lower() == "application/json":
                 transcription = await request.answer_json()
             else:
                 transcription = await request.answer_form(FormReader(content_type))
-            await self._send(send, request.config, transcription)
+            await self._send(send, request.config, transcription, portkey.response_headers())
         except BaseException as error:
             failure = error
             raise
@@ -72,10 +78,16 @@ class TranscriptionEndpoint:
     def _options(self, scope: Scope) -> "_PathOptions":
         return _PathOptions(scope.get("path_params", {}).get("model"), self._translate)
 
-    async def _send(self, send: Send, config: TranscriptionConfig, transcription: Transcription) -> None:
+    async def _send(
+        self,
+        send: Send,
+        config: TranscriptionConfig,
+        transcription: Transcription,
+        more_headers: list[tuple[bytes, bytes]],
+    ) -> None:
         extra = transcription.extra_fields
         request_id = extra.request_id.encode()
-        headers = [(b"x-voxgate-request-id", request_id), (b"x-request-id", request_id)]
+        headers = [(b"x-voxgate-request-id", request_id), (b"x-request-id", request_id), *more_headers]
         if extra.dropped_params:
             headers.append((b"x-voxgate-dropped-params", ",".join(extra.dropped_params).encode("ascii", "replace")))
         answer = encode_transcription(
@@ -154,11 +166,19 @@ class _Body:
 class _Request:
     """One request: its call, and the form it is read from."""
 
-    def __init__(self, gateway: Gateway, context: RequestContext, options: _PathOptions, body: _Body) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        context: RequestContext,
+        options: _PathOptions,
+        body: _Body,
+        portkey: PortkeyRequest,
+    ) -> None:
         self._gateway = gateway
         self._context = context
         self._options = options
         self._body = body
+        self._portkey = portkey
         self._call: Call | None = None
         self._fields: list[tuple[str, str]] = []
         self._run: asyncio.Task[Transcription] | None = None
@@ -172,6 +192,7 @@ class _Request:
 
     def close(self, error: BaseException | None) -> None:
         """Ends the call, if there is one."""
+        self._portkey.close()
         if self._call is not None:
             self._gateway.close(self._call, error)
 
@@ -189,7 +210,8 @@ class _Request:
         # Base64 and JSON of a long recording take a while; the loop must not stand still for them.
         request = await asyncio.to_thread(decode_json_body, bytes(body), model=self._options.model)
         call = self._open(request.filename, request.media_type)
-        self._gateway.plan(call, self._options.apply(request.form))
+        config = self._portkey.apply(self._options.apply(request.form))
+        self._gateway.plan(call, config, self._portkey.planner(len(request.audio)))
         await call.spool.write(request.audio)
         call.spool.finish()
         return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
@@ -200,15 +222,17 @@ class _Request:
             await self._take(reader)
         if self._body.complete:
             call = self._whole_call()
-            self._gateway.plan(call, self._decode())
+            self._plan(call, self._decode())
             call.spool.finish()
             return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
         call = self._whole_call()
-        self._gateway.plan(call, self._decode())
+        self._plan(call, self._decode())
         return await answer_while_receiving(self._receive_rest(reader), self._answer(call))
 
     def _can_start(self) -> bool:
         """The recording has begun and the model is known: the provider can begin to read."""
+        if self._portkey.needs_audio:
+            return False
         return self._call is not None and (
             self._options.model is not None or any(name == "model" for name, _ in self._fields)
         )
@@ -245,7 +269,7 @@ class _Request:
 
         The end of the recording is withheld until the old run is over, so no provider ever answers the wrong request.
         """
-        self._gateway.plan(call, config)
+        self._plan(call, config)
         if self._run is not None:
             self._superseded = True
             self._run.cancel()
@@ -264,7 +288,10 @@ class _Request:
 
     def _decode(self) -> TranscriptionConfig:
         form = decode_form(self._fields, model=self._options.model, complete=self._body.complete)
-        return self._options.apply(form)
+        return self._portkey.apply(self._options.apply(form))
+
+    def _plan(self, call: Call, config: TranscriptionConfig) -> None:
+        self._gateway.plan(call, config, self._portkey.planner(call.spool.size if self._body.complete else None))
 
     def _open(self, filename: str, media_type: str) -> Call:
         self._call = self._gateway.open(
