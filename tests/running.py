@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 KEY = "sk-test-0123456789abcdef"
 """The master key of the configurations here."""
+UPSTREAM_KEY = "sk-upstream-canary-0001"
+"""The operator's key at the provider."""
 AUTH = {"authorization": f"Bearer {KEY}"}
 METADATA = (("authorization", f"Bearer {KEY}"),)
 
@@ -78,7 +80,7 @@ def openai_config(url: str, *, models: tuple[str, ...] = ("whisper-1",), extra: 
     litellm_params:
       model: openai/{model}
       api_base: {url}
-      api_key: sk-upstream-canary-0001
+      api_key: {UPSTREAM_KEY}
 """
         for model in models
     )

@@ -1,59 +1,23 @@
 """Calls routed by Portkey's headers, over real sockets, against the strict OpenAI emulator."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from voxgate_server.routing.portkey_plan import PortkeySettings
 
+from tests.edges.portkey_gateway import serving
 from tests.edges.rest.http_client import END, FORM, Connection, Response, field, file_start, form, post
 from tests.providers.openai_emulator import OpenAIEmulator, failure
 from tests.recordings import recording
-from tests.running import KEY, Gateway, openai_config, running
+from tests.running import KEY, UPSTREAM_KEY, Gateway
 
 SPEECH = recording("demo-thanks.wav").data
 SHA256 = hashlib.sha256(SPEECH).hexdigest()
 PATH = "/v1/audio/transcriptions"
-UPSTREAM_KEY = "sk-upstream-canary-0001"
 PORTKEY = {"x-portkey-api-key": KEY}
-
-
-@pytest.fixture
-def settings(emulator: OpenAIEmulator) -> PortkeySettings:
-    stored = {"api_key": UPSTREAM_KEY, "api_base": emulator.url, "custom_llm_provider": "openai"}
-    return PortkeySettings(
-        configs={
-            "pc-two": {"strategy": {"mode": "fallback"}, "targets": [{"virtual_key": "gone"}, {"virtual_key": "main"}]},
-            "pc-text": json.dumps({"virtual_key": "main", "override_params": {"language": "de"}}),
-            "pc-own": {"provider": "openai", "api_key": UPSTREAM_KEY, "custom_host": emulator.url},
-            "pc-wrong": {"retry": {"attempts": 9}},
-            "pc-broken": "{",
-        },
-        allow_caller_credentials=True,
-        custom_hosts=frozenset({emulator.url}),
-        credentials={
-            "main": stored,
-            "gone": {**stored, "api_key": "sk-revoked-upstream-1"},
-            "bare": {"api_key": "sk-x"},
-        },
-    )
-
-
-@contextlib.asynccontextmanager
-async def serving(directory: Path, emulator: OpenAIEmulator, settings: PortkeySettings) -> AsyncIterator[Gateway]:
-    models = ("whisper-1", "gpt-4o-transcribe", "fault-500", "fault-hang")
-    async with running(directory, openai_config(emulator.url, models=models), portkey=settings) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-async def portkey(emulator: OpenAIEmulator, settings: PortkeySettings, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with serving(tmp_path, emulator, settings) as gateway:
-        yield gateway
 
 
 async def ask(gateway: Gateway, headers: dict[str, str], *, config: object = None, **fields: str) -> Response:
