@@ -86,11 +86,17 @@ def test_what_is_no_query(query: object, place: str):
 @pytest.mark.parametrize(
     "pattern",
     ["", "a" * 201, "(a+)+$", "(a|a)*b", "(a*)*", "(?=a)", "a*a*a*b", "(a)\\1", "[", "a{2}{3}{4}", "((a)){2}",
-     "[]a]*(b)*", "a{99999999999999999999}", 5, "(a)\\", "[[]*(x)+"],
+     "[]a]*(b)*", "a{99999999999999999999}", 5, "(a)\\", "[[]*(x)+",
+     "(a|aa)(a|aa)b", "((a|b))", "(a|b)c*d*"],
 )  # fmt: skip
 def test_patterns_that_could_take_long_or_are_none(pattern: object):
     with pytest.raises(InvalidRequest):
         parse_condition({"metadata.tier": {"$regex": pattern}}, "query")
+
+
+@pytest.mark.parametrize("pattern", ["^(gold|silver)-[a-z]+$", "a|b|c*", r"\(a\)+\|(b)(c)[(|)]{2}", "^whisper-.*$"])
+def test_patterns_that_are_taken(pattern: str):
+    parse_condition({"metadata.tier": {"$regex": pattern}}, "query")
 
 
 def test_a_pattern_sees_no_long_values():

@@ -80,6 +80,7 @@ def test_everything_at_once():
         (fallback({"override_params": {"api_base": "http://x"}}), "targets[0].override_params"),
         (fallback({"override_params": {"a": {"custom_host": "x"}}}), "targets[0].override_params"),
         (fallback({"override_params": {"model": "m" * 300}}), "targets[0].override_params"),
+        (fallback({"override_params": {"a": [{"b": [1]}] * 257}}), "targets[0].override_params"),
         (fallback({"override_params": []}), "targets[0].override_params"),
         (fallback({"override_params": "x"}), "targets[0].override_params"),
         ({"input_guardrails": ["x"]}, "input_guardrails"),

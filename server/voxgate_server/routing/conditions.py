@@ -174,13 +174,16 @@ def _pattern(wanted: object, path: str) -> "re.Pattern[str]":
     """Compiles a pattern that cannot take long, whatever it is matched with."""
     if not isinstance(wanted, str) or not 0 < len(wanted) <= _MAX_PATTERN:
         raise refuse_config(path, f"must be a pattern of 1 to {_MAX_PATTERN} characters.")
-    # Backtracking explodes where a repeated group has choices of its own, and with many repetitions in a row.
+    # Backtracking explodes where a repeated group has choices of its own, and with many choices in a row.
     plain = re.sub(r"\\[^0-9]", "_", wanted)
     plain = re.sub(r"\[\^?\]?[^\]]*\]", "_", plain)
     if "\\" in plain or "(?" in plain or re.search(r"\)[*+?{]", plain):
         raise refuse_config(path, "has a repeated group, a back reference or a `(?…)`, which are not taken here.")
-    if len(re.findall(r"[*+?{]", plain)) > _MAX_REPEATS:
-        raise refuse_config(path, f"has more than {_MAX_REPEATS} repetitions (`*`, `+`, `?`, `{{…}}`).")
+    most = _MAX_REPEATS - 1 if "|" in plain else _MAX_REPEATS
+    if len(re.findall(r"[*+?{]", plain)) > most:
+        raise refuse_config(path, f"has more than {most} repetitions (`*`, `+`, `?`, `{{…}}`).")
+    if "|" in plain and plain.count("(") > 1:
+        raise refuse_config(path, "has a `|` and more than one group. Say `$or` instead.")
     try:
         return re.compile(wanted)
     except (re.error, OverflowError, RecursionError):

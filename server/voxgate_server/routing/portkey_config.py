@@ -10,11 +10,12 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate_server.errors import InvalidRequest
 from voxgate_server.routing.conditions import Condition, parse_condition, refuse_config
 
-__all__ = ["Branch", "DecodeOverrides", "Retry", "Strategy", "Target", "parse_config"]
+__all__ = ["Branch", "DecodeOverrides", "Retry", "Strategy", "Target", "overridden", "parse_config"]
 
 _MAX_TARGETS = 50
 _MAX_DEPTH = 8
 _MAX_REGEXES = 8
+_MAX_VALUES = 256
 _MAX_ATTEMPTS = 5
 _MAX_TIMEOUT_MS = 86_400_000
 _MAX_TEXT = 255
@@ -99,7 +100,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Inherited:
-    overrides: Mapping[str, object]
+    overrides: TranscriptionConfig
     retry: Retry | None
     timeout: float | None
 
@@ -115,7 +116,20 @@ def parse_config(value: object, decode_overrides: DecodeOverrides, *, trusted: b
     Raises:
         InvalidRequest: Something in it is wrong; the message names the place, e.g. `targets[1].retry.attempts`.
     """
-    return _Reader(decode_overrides, trusted).target(value, "", _Inherited({}, None, None), _MAX_DEPTH)
+    return _Reader(decode_overrides, trusted).target(
+        value, "", _Inherited(TranscriptionConfig(), None, None), _MAX_DEPTH
+    )
+
+
+def overridden(config: TranscriptionConfig, overrides: TranscriptionConfig) -> TranscriptionConfig:
+    """A copy with other options where `overrides` sets any; of the extra parameters each replaces its own."""
+    copy = TranscriptionConfig()
+    copy.CopyFrom(config)
+    for field_set, _ in overrides.ListFields():
+        if field_set.name != "extra_params":
+            copy.ClearField(field_set.name)  # type: ignore[arg-type]  # a field of this very message
+    copy.MergeFrom(overrides)
+    return copy
 
 
 class _Reader:
@@ -132,7 +146,7 @@ class _Reader:
                 raise refuse_config(_join(path, str(key)), "is not known here, and nothing is left out silently.")
         timeout = entry.get("request_timeout")
         inherited = _Inherited(
-            {**parent.overrides, **_object(entry.get("override_params", {}), _join(path, "override_params"))},
+            self._overrides(entry, parent.overrides, _join(path, "override_params")),
             parent.retry if entry.get("retry") is None else _retry(entry["retry"], _join(path, "retry")),
             parent.timeout
             if timeout is None
@@ -154,7 +168,7 @@ class _Reader:
             virtual_key=texts.get("virtual_key"),
             custom_host=texts.get("custom_host"),
             weight=1.0 if weight is None else _number(weight, _join(path, "weight"), least=0, most=1e9),
-            overrides=self._overrides(inherited.overrides, _join(path, "override_params")),
+            overrides=inherited.overrides,
             retry=inherited.retry,
             timeout=inherited.timeout,
             strategy=strategy,
@@ -163,9 +177,15 @@ class _Reader:
             needs_audio=needs_audio,
         )
 
-    def _overrides(self, overrides: Mapping[str, object], path: str) -> TranscriptionConfig:
+    def _overrides(self, entry: Mapping[str, object], parent: TranscriptionConfig, path: str) -> TranscriptionConfig:
+        if "override_params" not in entry:
+            return parent
+        own = _object(entry["override_params"], path)
+        # Fifty targets may inherit them, and each copies them for a call.
+        if _size(own) > _MAX_VALUES:
+            raise refuse_config(path, f"has more than {_MAX_VALUES} values.")
         try:
-            return self._decode_overrides(overrides)
+            return overridden(parent, self._decode_overrides(own))
         except InvalidRequest as error:
             raise refuse_config(path, f"cannot be taken: {error.message}") from None
 
@@ -250,6 +270,12 @@ def _keys(query: object) -> Iterator[str]:
     elif isinstance(query, list):
         for item in query:
             yield from _keys(item)
+
+
+def _size(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(_size(item) for item in value.values())
+    return 1 + (sum(_size(item) for item in value) if isinstance(value, list) else 0)
 
 
 def _object(value: object, path: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ from voxgate_server.routing.capabilities import refusal
 from voxgate_server.routing.conditions import CONFIG_PARAM, Facts, refuse_config
 from voxgate_server.routing.deployments import Deployment
 from voxgate_server.routing.plan import Hop
-from voxgate_server.routing.portkey_config import DecodeOverrides, Target, parse_config
+from voxgate_server.routing.portkey_config import DecodeOverrides, Target, overridden, parse_config
 from voxgate_server.routing.portkey_pool import DeploymentFactory, DeploymentPool, Lease
 from voxgate_server.routing.router import Router
 
@@ -175,7 +175,7 @@ class PortkeyPlanner:
         after: _Statuses,
         refused: list[UnsupportedParameter],
     ) -> list[Hop]:
-        config = _overridden(asked, target.overrides)
+        config = overridden(asked, target.overrides)
         if target.retry is not None:
             retries = target.retry.attempts
         else:
@@ -297,13 +297,3 @@ class PortkeyPlanner:
 def _place_of(target: Target, key: str = "") -> str:
     place = target.path.removeprefix("config").removeprefix(".")
     return f"{place}.{key}" if place and key else place or key
-
-
-def _overridden(config: TranscriptionConfig, overrides: TranscriptionConfig) -> TranscriptionConfig:
-    copy = TranscriptionConfig()
-    copy.CopyFrom(config)
-    for field_set, _ in overrides.ListFields():
-        if field_set.name != "extra_params":  # of these each replaces its own
-            copy.ClearField(field_set.name)  # type: ignore[arg-type]  # a field of this very message
-    copy.MergeFrom(overrides)
-    return copy

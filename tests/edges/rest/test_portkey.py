@@ -1,6 +1,7 @@
 """Calls routed by Portkey's headers, over real sockets, against the strict OpenAI emulator."""
 
 import asyncio
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -200,6 +201,15 @@ async def test_the_size_of_the_recording_is_waited_for(portkey: Gateway, emulato
     assert [(record.field("prompt"), record.file_sha256) for record in emulator.records] == [("b", SHA256)]
 
 
+async def test_a_json_body(portkey: Gateway, emulator: OpenAIEmulator):
+    query = {"audio.size_bytes": len(SPEECH)}
+    config = targets("conditional", {"name": "a", "virtual_key": "main"}, conditions=[{"query": query, "then": "a"}])
+    body = json.dumps({"model": "whisper-1", "file": base64.b64encode(SPEECH).decode()}).encode()
+    headers = {**PORTKEY, "content-type": "application/json", "x-portkey-config": json.dumps(config)}
+    assert (await post(portkey.rest_port, PATH, body, headers)).status == 200
+    assert emulator.records[0].file_sha256 == SHA256
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "param"),
     [
@@ -242,6 +252,8 @@ async def test_fallbacks_and_a_config_contradict_each_other(portkey: Gateway, em
 async def test_a_large_config_and_a_too_large_one(portkey: Gateway):
     config = json.dumps({"virtual_key": "main", "override_params": {"prompt": "p" * 12_000}})
     assert (await ask(portkey, {"x-portkey-config": config})).status == 200
+    many = targets("fallback", *[{"virtual_key": "main", "override_params": {"prompt": "p" * 1000}}] * 45)
+    assert (await ask(portkey, {}, config=many)).status == 200
     config = json.dumps({"virtual_key": "main", "override_params": {"prompt": "p" * 65_536}})
     response = await ask(portkey, {"x-portkey-config": config})
     assert 400 <= response.status < 500
