@@ -15,6 +15,7 @@ from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceStub
 from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 from voxgate_server.app import App
 from voxgate_server.config import load_config
+from voxgate_server.routing.portkey_plan import PortkeySettings
 
 if TYPE_CHECKING:
     from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceAsyncStub
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 KEY = "sk-test-0123456789abcdef"
 """The master key of the configurations here."""
+UPSTREAM_KEY = "sk-upstream-canary-0001"
+"""The operator's key at the provider."""
 AUTH = {"authorization": f"Bearer {KEY}"}
 METADATA = (("authorization", f"Bearer {KEY}"),)
 
@@ -53,12 +56,16 @@ class Gateway:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, config: str, environ: dict[str, str] | None = None) -> AsyncIterator[Gateway]:
+async def running(
+    directory: Path, config: str, environ: dict[str, str] | None = None, *, portkey: PortkeySettings | None = None
+) -> AsyncIterator[Gateway]:
     """Runs the configuration (LiteLLM's YAML) until the block ends."""
     file = directory / "voxgate.yaml"
     file.write_text(textwrap.dedent(config))
     loaded = load_config(file, environ={} if environ is None else environ)
     app = App(loaded.config, environ=loaded.environment)
+    if portkey is not None:
+        app._portkey.settings = portkey
     try:
         where = await app.start(host="127.0.0.1", grpc_port=0, rest_port=0)
         async with aio.insecure_channel(f"127.0.0.1:{where.grpc_port}") as channel:
@@ -75,7 +82,7 @@ def openai_config(url: str, *, models: tuple[str, ...] = ("whisper-1",), extra: 
     litellm_params:
       model: openai/{model}
       api_base: {url}
-      api_key: sk-upstream-canary-0001
+      api_key: {UPSTREAM_KEY}
 """
         for model in models
     )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
-from voxgate_server.providers.registry import PROVIDERS, build_provider
+from voxgate_server.providers.registry import PROVIDERS, build_for_caller, build_provider
 from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
 from voxgate_server.routing.health import Health, HealthSettings
+from voxgate_server.routing.portkey_plan import PortkeyPlanner, PortkeySettings
 from voxgate_server.routing.router import Router, RouterSettings
 from voxgate_server.routing.strategies import STRATEGIES
 from voxgate_server.telemetry import get_logger
@@ -51,7 +53,12 @@ class App:
         environ: Where providers' usual variables are looked up; None means the process's environment.
     """
 
-    def __init__(self, config: GatewayConfig, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._config = config
         settings = config.voxgate
         limits = settings.limits
@@ -74,6 +81,7 @@ class App:
                 allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,
             ),
         )
+        self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _deployment_for_caller)
         self._identity = Identity(config.master_key.get_secret_value() if config.master_key else None)
         self._ready = False
         self._grpc: GrpcServer | None = None
@@ -108,7 +116,8 @@ class App:
             raise ListenError(str(error)) from error
         self._grpc = GrpcServer(self.gateway, self._identity, share_port=share_ports)
         self._rest = RestServer(
-            rest_app(self.gateway, self._identity, ready=lambda: self._ready), share_port=share_ports
+            rest_app(self.gateway, self._identity, ready=lambda: self._ready, portkey=self._portkey),
+            share_port=share_ports,
         )
         try:
             grpc_port = await self._grpc.start(join_host_port(host, grpc_port), credentials)
@@ -132,6 +141,7 @@ class App:
         doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
         await asyncio.gather(*doors)
         await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()), *self._retiring)
+        await self._portkey.aclose()
         self._spools.close()
 
     def _retire(self, deployment: Deployment) -> None:
@@ -151,6 +161,19 @@ def _router_settings(config: GatewayConfig) -> RouterSettings:
         strategy=STRATEGIES[router.routing_strategy],
         tag_filtering=router.enable_tag_filtering,
         hedging={group: hedging.percentile for group, hedging in config.voxgate.hedging.items()},
+    )
+
+
+def _portkey_settings(config: GatewayConfig) -> PortkeySettings:
+    portkey = config.voxgate.portkey
+    return PortkeySettings(
+        configs=portkey.configs,
+        allow_caller_credentials=portkey.allow_caller_credentials,
+        custom_hosts=frozenset(portkey.custom_hosts),
+        credentials={
+            name: {key: str(value) for key, value in values.items() if value is not None}
+            for name, values in config.credentials.items()
+        },
     )
 
 
@@ -229,6 +252,12 @@ def _wildcard(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, st
         return _deployment(entry.concrete(name), config, environ, alone=alone)
 
     return Wildcard(entry.model_name, make, accepts)
+
+
+def _deployment_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Deployment:
+    # Its name leads nowhere: it is in no table, so that callers see nothing of each other's.
+    made = build_for_caller(provider, model, params)
+    return Deployment(id=f"portkey-{secrets.token_hex(8)}", group=f"{provider}/{model}", provider=made)
 
 
 def _tls_files(config: GatewayConfig) -> TlsFiles | None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from google.protobuf.duration_pb2 import Duration
@@ -38,15 +38,19 @@ from voxgate_server.errors import (
 from voxgate_server.hedging import hedged
 from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.final_error import most_useful, with_attempts
+from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import GaveUp, Route, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
 from voxgate_server.transcript import complete
 from voxgate_server.validation import validate
 
-__all__ = ["Gateway", "GatewayLimits"]
+__all__ = ["Gateway", "GatewayLimits", "Planner"]
 
 _log = get_logger("gateway")
+
+Planner = Callable[[TranscriptionConfig], list[Hop]]
+"""The hops for a call's options; at least one."""
 
 _FEW_BYTES = 64
 _LONG = 5000
@@ -136,8 +140,13 @@ class Gateway:
             streamed=streamed,
         )
 
-    def plan(self, call: Call, config: TranscriptionConfig) -> None:
+    def plan(self, call: Call, config: TranscriptionConfig, planner: Planner | None = None) -> None:
         """Gives a call its options, or other ones, and decides where it goes. Nothing is sent yet.
+
+        Args:
+            call: Which.
+            config: Its options.
+            planner: Decides instead of the router.
 
         Raises:
             CallerError: The options are wrong, or the model is unknown.
@@ -150,7 +159,7 @@ class Gateway:
                 param="mock_testing_fallbacks",
             )
         call.config = config
-        call.hops = self.router.plan(config)
+        call.hops = (planner or self.router.plan)(config)
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held and writes its line in the log."""

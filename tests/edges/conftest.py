@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.edges.portkey_gateway import serving, settings_for
 from tests.providers.openai_emulator import OpenAIEmulator
-from tests.running import Gateway, openai_config, running
+from tests.running import UPSTREAM_KEY, Gateway, openai_config, running
 
 MODELS = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-transcribe-diarize", "fault-hang", "fault-500", "fault-early-401")
 
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[OpenAIEmulator]:
-    async with OpenAIEmulator(key="sk-upstream-canary-0001") as emulator:
+    async with OpenAIEmulator(key=UPSTREAM_KEY) as emulator:
         yield emulator
 
 
@@ -25,4 +26,10 @@ async def gateway(emulator: OpenAIEmulator, tmp_path: Path) -> AsyncIterator[Gat
           debug: {allow_raw_payloads: true}
     """
     async with running(tmp_path, openai_config(emulator.url, models=MODELS, extra=limits)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def portkey(emulator: OpenAIEmulator, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with serving(tmp_path, emulator, settings_for(emulator)) as gateway:
         yield gateway

@@ -39,3 +39,15 @@ def test_without_a_key_everybody_is_the_operator():
     identity = Identity(None)
     assert identity.open_to_everybody
     assert identity.caller({"authorization": "Bearer anything"}).is_admin
+
+
+def test_which_bearer_is_a_key_for_a_provider():
+    identity = Identity(KEY)
+    portkey = {"x-portkey-api-key": KEY}
+    assert identity.provider_key({**portkey, "authorization": "Bearer sk-provider"}) == "sk-provider"
+    for value in ("Bearer OPENAI_API_KEY", f"Bearer {KEY}", "Bearer ", "Basic sk-provider", ""):
+        assert identity.provider_key({**portkey, "authorization": value}) is None
+    assert identity.provider_key({"authorization": f"Bearer {KEY}"}) is None
+    assert identity.provider_key({"x-portkey-api-key": f"Bearer {KEY}", "authorization": f"Bearer {KEY}"}) is None
+    assert Identity(None).provider_key({"authorization": "Bearer sk-provider"}) == "sk-provider"
+    assert Identity(None).provider_key({"x-portkey-api-key": "k", "authorization": "Bearer k"}) is None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.edges.conftest import emulator, gateway
+from tests.edges.conftest import emulator, gateway, portkey
 
-__all__ = ["emulator", "gateway", "node", "run"]
+__all__ = ["emulator", "gateway", "node", "portkey", "run"]
 
 NODE = Path(__file__).parent.parent / "node"
 

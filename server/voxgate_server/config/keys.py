@@ -60,7 +60,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     ("", "guardrails", _IGNORED, "planned: guardrails"),
     ("environment_variables", "*", _HONOURED, ""),
     ("credential_list.*", "credential_name credential_values", _HONOURED, ""),
-    ("credential_list.*", "credential_info", _IGNORED, "a description only"),
+    ("credential_list.*", "credential_info", _HONOURED, "its custom_llm_provider; the rest is a description"),
     # model_list
     ("model_list.*", "model_name litellm_params model_info", _HONOURED, ""),
     (_PARAMS, "model api_key api_base base_url organization timeout extra_headers drop_params", _HONOURED, ""),

@@ -215,8 +215,10 @@ def _credentials(value: Any) -> Hidden[Hidden[Any]]:
     found: dict[str, Hidden[Any]] = {}
     for entry in value if isinstance(value, list) else ():
         if isinstance(entry, dict) and isinstance(name := entry.get("credential_name"), str):
-            values = entry.get("credential_values")
-            found[name] = Hidden(values if isinstance(values, dict) else {})
+            values, info = entry.get("credential_values"), entry.get("credential_info")
+            provider = info.get("custom_llm_provider") if isinstance(info, dict) else None
+            whose = {"custom_llm_provider": provider} if isinstance(provider, str) else {}
+            found[name] = Hidden({**whose, **(values if isinstance(values, dict) else {})})
     return Hidden(found)
 
 
@@ -232,7 +234,7 @@ class GatewayConfig(Section):
     credentials: Annotated[Hidden[Hidden[Any]], PlainValidator(_credentials), PlainSerializer(list)] = Field(
         default=Hidden({}), validation_alias="credential_list"
     )
-    """The values of each entry of `credential_list`, by its name."""
+    """The values of each entry of `credential_list`, by its name, with whose they are (`custom_llm_provider`)."""
 
     @property
     def master_key(self) -> SecretStr | None:

@@ -10,6 +10,8 @@ from voxgate_server.errors import Unauthenticated
 __all__ = ["KEY_HEADERS", "Identity"]
 
 KEY_HEADERS = (
+    # With it, `Authorization` is what the caller has for a provider, or its client's placeholder for that.
+    "x-portkey-api-key",
     "authorization",
     "x-litellm-api-key",
     "api-key",
@@ -20,6 +22,8 @@ KEY_HEADERS = (
 """Headers (or gRPC metadata keys) a key may come in, the first one that is there decides."""
 
 _BEARER = "bearer "
+_PLACEHOLDER = "OPENAI_API_KEY"
+"""What Portkey's Python SDK sends as bearer token when it was given no key for a provider."""
 
 
 class Identity:
@@ -48,11 +52,26 @@ class Identity:
             # Whoever reaches a loopback listener without keys could read the configuration as well.
             return Caller(is_admin=True)
         for name in KEY_HEADERS:
-            if name in headers:
+            if headers.get(name) or (name in headers and name != "x-portkey-api-key"):  # its client sends it empty, too
                 return self._caller_of(_credential(name, headers[name]))
         raise Unauthenticated(
             "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'.",
         )
+
+    def provider_key(self, headers: Mapping[str, str]) -> str | None:
+        """The bearer token, where it is the caller's key for a provider and not for this gateway.
+
+        Args:
+            headers: Of a request that was let in, names in lower case.
+        """
+        scheme, _, key = headers.get("authorization", "").strip().partition(" ")
+        key = key.strip()
+        portkey = headers.get("x-portkey-api-key", "").strip()
+        if scheme.lower() != "bearer" or key in ("", _PLACEHOLDER, portkey):
+            return None
+        if self._master is None:
+            return key
+        return None if not portkey or hmac.compare_digest(_digest(key), self._master) else key
 
     def _caller_of(self, key: str) -> Caller:
         assert self._master is not None

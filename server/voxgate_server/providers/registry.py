@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from voxgate_server.config import GatewayConfig, ModelEntry
 from voxgate_server.providers.base import Provider
 
-__all__ = ["PROVIDERS", "build_provider"]
+__all__ = ["PROVIDERS", "build_for_caller", "build_provider"]
 
 # Adapters are imported when a deployment needs them: the embedded recogniser and its libraries are an extra.
 
@@ -52,6 +52,29 @@ def _openai_dialect(entry: ModelEntry, config: GatewayConfig, api_key: str | Non
 def _api_key(entry: ModelEntry, environ: Mapping[str, str], variable: str) -> str | None:
     key = entry.litellm_params.api_key
     return key.get_secret_value() if key is not None else environ.get(variable)
+
+
+def build_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Provider:
+    """The adapter of a place that no deployment of the configuration names.
+
+    Nothing comes from the environment: a key of the operator's must not go where a caller points.
+
+    Args:
+        provider: `openai` or `hosted_vllm`.
+        model: By the provider's name of it.
+        params: `api_key` and `api_base`, where there are any.
+
+    Raises:
+        ValueError: There can be none; the message says why.
+    """
+    from voxgate_server.providers.openai import OpenAIProvider
+
+    base = params.get("api_base")
+    if provider == "hosted_vllm" and base is None:
+        raise ValueError("hosted_vllm needs an api_base")
+    return OpenAIProvider(
+        name=provider, model=model, api_key=params.get("api_key"), api_base=base or "https://api.openai.com/v1"
+    )
 
 
 PROVIDERS: Mapping[str, Callable[[ModelEntry, GatewayConfig, Mapping[str, str]], Provider]] = {

@@ -11,6 +11,7 @@ from voxgate_server.errors import (
     ProviderError,
     ProviderQuotaExceeded,
     ProviderRejected,
+    ProviderTimeout,
     UnsupportedAudio,
     UnsupportedParameter,
     VoxgateError,
@@ -46,10 +47,10 @@ def judge(error: VoxgateError, http_status: int | None, hop: Hop) -> Verdict:
     """
     if isinstance(error, DrillFailure):
         return Verdict(False, False, True)
-    status = error.http_status if http_status is None else http_status
-    fallback = hop.fallback_statuses is None or status in hop.fallback_statuses
+    statuses = _statuses(error, http_status)
+    fallback = hop.fallback_statuses is None or bool(statuses & hop.fallback_statuses)
     if hop.retry_statuses is not None:
-        again = status in hop.retry_statuses
+        again = bool(statuses & hop.retry_statuses)
         return Verdict(again, again, fallback)
     match error:
         case ProviderRejected() | AudioTooLarge() | UnsupportedAudio() | UnsupportedParameter():
@@ -62,6 +63,14 @@ def judge(error: VoxgateError, http_status: int | None, hop: Hop) -> Verdict:
             return Verdict(http_status not in (404, 405), True, fallback)
         case _:
             return Verdict(False, False, False)
+
+
+def _statuses(error: VoxgateError, http_status: int | None) -> frozenset[int]:
+    """By which statuses a hop can name a failure."""
+    if http_status is not None and http_status >= 400:
+        return frozenset({http_status})
+    # Nothing came, or only the beginning of an answer: what a gateway says of it, and what Portkey calls it.
+    return frozenset({408, 504} if isinstance(error, ProviderTimeout) else {502, 503, error.http_status})
 
 
 def backoff(failures: int, rng: random.Random) -> float:

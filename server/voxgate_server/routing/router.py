@@ -97,6 +97,14 @@ class Router:
             metadata={"model": config.model},
         )
 
+    def hops(self, model: str, param: str, config: TranscriptionConfig) -> tuple[list[Hop], list[UnsupportedParameter]]:
+        """The hops of one group without its fallbacks, and why deployments were left out.
+
+        Raises:
+            UnknownModel: There is no such group; the error has `param`.
+        """
+        return self._hops(model, param, config, config)
+
     def route(self, hops: Sequence[Hop], *, deadline: float) -> Route:
         """The way of one call through its plan. `deadline` is on the clock of `time.monotonic()`."""
         return Route(hops, strategy=self.settings.strategy, budget=self.budget, deadline=deadline, rng=self._rng)

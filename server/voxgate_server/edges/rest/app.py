@@ -8,10 +8,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from voxgate_server.edges.identity import Identity
 from voxgate_server.edges.rest.encode import model_body, models_body
 from voxgate_server.edges.rest.fence import Fence
+from voxgate_server.edges.rest.portkey_headers import PortkeyHeaders
 from voxgate_server.edges.rest.respond import send_json, send_response
 from voxgate_server.edges.rest.transcriptions import TranscriptionEndpoint
 from voxgate_server.errors import UnknownRoute
 from voxgate_server.gateway import Gateway
+from voxgate_server.routing.portkey_plan import PortkeyPlanner
 
 __all__ = ["rest_app"]
 
@@ -19,14 +21,16 @@ _BASES = ("/v1", "", "/openai/v1", "/openai/deployments/{model:path}")
 """What may stand before `/audio/…`: OpenAI's own, LiteLLM's short form, and the two forms of Azure's SDK."""
 
 
-def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool]) -> ASGIApp:
+def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool], portkey: PortkeyPlanner) -> ASGIApp:
     """The ASGI application.
 
     Args:
         gateway: Answers the calls.
         identity: Knows the keys.
         ready: Whether new calls are welcome.
+        portkey: Plans calls that come with Portkey's headers.
     """
+    headers = PortkeyHeaders(portkey, identity)
 
     async def liveliness(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_json(send, b'"I\'m alive!"')
@@ -48,9 +52,9 @@ def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool])
 
     routes = []
     for task, translate in (("transcriptions", False), ("translations", True)):
-        endpoint = TranscriptionEndpoint(gateway, translate=translate)
+        endpoint = TranscriptionEndpoint(gateway, headers, translate=translate)
         routes += [_route("POST", f"{base}/audio/{task}", endpoint) for base in _BASES]
-        bifrost = TranscriptionEndpoint(gateway, translate=translate, with_extra_fields=True)
+        bifrost = TranscriptionEndpoint(gateway, headers, translate=translate, with_extra_fields=True)
         routes.append(_route("POST", f"/litellm/v1/audio/{task}", bifrost))
     for base in ("/v1", "", "/openai/v1"):
         routes.append(_route("GET", f"{base}/models", models))

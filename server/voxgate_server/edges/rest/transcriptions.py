@@ -23,6 +23,7 @@ from voxgate_server.edges.rest.fence import request_context, request_headers
 from voxgate_server.edges.rest.form import Field, FileData, FileStart, FormReader
 from voxgate_server.edges.rest.headers import TRACE_HEADER, call_headers, identifying_headers
 from voxgate_server.edges.rest.json_body import decode_json_body
+from voxgate_server.edges.rest.portkey_headers import PortkeyHeaders, PortkeyRequest
 from voxgate_server.edges.rest.respond import send_response
 from voxgate_server.errors import (
     AudioTooLarge,
@@ -45,12 +46,16 @@ class TranscriptionEndpoint:
 
     Args:
         gateway: Answers the calls.
+        portkey: Reads Portkey's headers.
         translate: The path is one of the translations.
         with_extra_fields: JSON answers carry `extra_fields`, as on Bifrost's LiteLLM path.
     """
 
-    def __init__(self, gateway: Gateway, *, translate: bool = False, with_extra_fields: bool = False) -> None:
+    def __init__(
+        self, gateway: Gateway, portkey: PortkeyHeaders, *, translate: bool = False, with_extra_fields: bool = False
+    ) -> None:
         self._gateway = gateway
+        self._portkey = portkey
         self._translate = translate
         self._with_extra_fields = with_extra_fields
 
@@ -59,7 +64,8 @@ class TranscriptionEndpoint:
         given = request_headers(scope)
         content_type = given.get("content-type", "")
         body = _Body(receive, self._gateway.limits.upload_idle_seconds)
-        request = _Request(self._gateway, request_context(scope), self._options(scope, given), body)
+        portkey = self._portkey.request(scope)
+        request = _Request(self._gateway, request_context(scope), self._options(scope, given), body, portkey)
         failure: BaseException | None = None
         try:
             if content_type.partition(";")[0].strip().lower() == "application/json":
@@ -161,11 +167,19 @@ class _Body:
 class _Request:
     """One request: its call, and the form it is read from."""
 
-    def __init__(self, gateway: Gateway, context: RequestContext, options: _RequestOptions, body: _Body) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        context: RequestContext,
+        options: _RequestOptions,
+        body: _Body,
+        portkey: PortkeyRequest,
+    ) -> None:
         self._gateway = gateway
         self._context = context
         self._options = options
         self._body = body
+        self._portkey = portkey
         self._call: Call | None = None
         self._fields: list[tuple[str, str]] = []
         self._run: asyncio.Task[Transcription] | None = None
@@ -184,6 +198,7 @@ class _Request:
 
     def close(self, error: BaseException | None) -> None:
         """Ends the call, if there is one."""
+        self._portkey.close()
         if self._call is not None:
             self._gateway.close(self._call, error)
 
@@ -201,7 +216,8 @@ class _Request:
         # Base64 and JSON of a long recording take a while; the loop must not stand still for them.
         request = await asyncio.to_thread(decode_json_body, bytes(body), model=self._options.model)
         call = self._open(request.filename, request.media_type)
-        self._gateway.plan(call, self._options.apply(request.form))
+        config = self._portkey.apply(self._options.apply(request.form))
+        self._gateway.plan(call, config, self._portkey.planner(len(request.audio)))
         await call.spool.write(request.audio)
         call.spool.finish()
         return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
@@ -212,15 +228,17 @@ class _Request:
             await self._take(reader)
         if self._body.complete:
             call = self.call
-            self._gateway.plan(call, self._decode())
+            self._plan(call, self._decode())
             call.spool.finish()
             return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
         call = self.call
-        self._gateway.plan(call, self._decode())
+        self._plan(call, self._decode())
         return await answer_while_receiving(self._receive_rest(reader), self._answer(call))
 
     def _can_start(self) -> bool:
         """The recording has begun and the model is known: the provider can begin to read."""
+        if self._portkey.needs_audio:
+            return False
         return self._call is not None and (
             self._options.model is not None or any(name == "model" for name, _ in self._fields)
         )
@@ -257,7 +275,7 @@ class _Request:
 
         The end of the recording is withheld until the old run is over, so no provider ever answers the wrong request.
         """
-        self._gateway.plan(call, config)
+        self._plan(call, config)
         if self._run is not None:
             self._superseded = True
             self._run.cancel()
@@ -276,7 +294,10 @@ class _Request:
 
     def _decode(self) -> TranscriptionConfig:
         form = decode_form(self._fields, model=self._options.model, complete=self._body.complete)
-        return self._options.apply(form)
+        return self._portkey.apply(self._options.apply(form))
+
+    def _plan(self, call: Call, config: TranscriptionConfig) -> None:
+        self._gateway.plan(call, config, self._portkey.planner(call.spool.size if self._body.complete else None))
 
     def _open(self, filename: str, media_type: str) -> Call:
         self._call = self._gateway.open(

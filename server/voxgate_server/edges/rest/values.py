@@ -138,8 +138,8 @@ def integer(name: str, value: object, *, low: int, high: int) -> int:
     return int(result)
 
 
-def json_value(name: str, text: str | bytes) -> object:
-    """A JSON text, at most 16 levels deep.
+def json_value(name: str, text: str | bytes, *, max_depth: int = _MAX_DEPTH) -> object:
+    """A JSON text, at most 16 levels deep unless said otherwise.
 
     Raises:
         InvalidRequest: Not JSON, nested too deeply, a number beyond the range of a double, or half a character.
@@ -149,8 +149,8 @@ def json_value(name: str, text: str | bytes) -> object:
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         why = "is nested too deeply" if isinstance(error, RecursionError) else "is not valid JSON"
         refuse(name, f"{why}.")
-    if isinstance(value, dict | list) and not _sound(value, _MAX_DEPTH):
-        refuse(name, f"is nested more than {_MAX_DEPTH} levels deep or has half a character (a lone surrogate).")
+    if isinstance(value, dict | list) and not _sound(value, max_depth):
+        refuse(name, f"is nested more than {max_depth} levels deep or has half a character (a lone surrogate).")
     return value
 
 
