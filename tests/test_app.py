@@ -186,13 +186,13 @@ class TestWildcards:
             assert (await post(gateway, "openai/gpt-4o-transcribe")).status_code == 200
             table = gateway.app.gateway.router.table
             kept, (busy,) = table.group("openai/whisper-1"), table.group("openai/gpt-4o-transcribe")
-            busy.health.started(0.0)
+            probe = busy.health.started(0.0)
             for number in range(1000):
                 plan(gateway.app, f"openai/{number}")
                 assert table.group("openai/whisper-1") is kept  # It is asked for all the time.
             assert len(table.deployments()) == 512
             assert busy in table.deployments()
-            busy.health.abandoned()
+            busy.health.abandoned(0.0, probe=probe)
             for number in range(1000):
                 plan(gateway.app, f"openai/{number}")
             assert busy not in table.deployments()
