@@ -190,7 +190,11 @@ class Gateway:
         Raises:
             VoxgateError: Nobody could answer; the first attempt's error, with all attempts.
         """
-        await self._identify(call)
+        try:
+            async with asyncio.timeout(call.deadline - time.monotonic()):
+                await self._identify(call)
+        except TimeoutError:
+            raise _deadline_passed(call, "the gateway") from None
         route = self.router.route(call.hops, deadline=call.deadline)
         while True:
             step = route.next(time.monotonic())
@@ -198,6 +202,8 @@ class Gateway:
                 await asyncio.sleep(step.seconds)
                 continue
             if isinstance(step, GaveUp):
+                if not call.attempts and time.monotonic() >= call.deadline:
+                    raise _deadline_passed(call, "the gateway")
                 step.error.attempts = list(call.attempts)
                 raise step.error
             sequence = 0
@@ -249,7 +255,7 @@ class Gateway:
         failure: VoxgateError | None = None
         audio_seconds: float | None = None
         first = True
-        health.started(started)
+        probe = health.started(started)
         try:
             if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
                 await _drill(call, provider.name)
@@ -279,12 +285,12 @@ class Gateway:
             _set_latency(report.latency, started)
             ended = time.monotonic()
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
-                health.succeeded(ended, ended - started, audio_seconds)
+                health.succeeded(ended, ended - started, audio_seconds, probe=probe)
             elif failure is None or call.spool.error is not None:
-                health.abandoned()
+                health.abandoned(probe=probe)
             else:
                 limited = step.hop.timeout_by_caller or call.deadline <= step.deadline
-                health.failed(ended, failure, caller_limited=limited)
+                health.failed(ended, failure, caller_limited=limited, probe=probe)
 
     async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
         transcription = event.done.transcription

@@ -16,7 +16,6 @@ from tests.faults.calling import (
     GUARD,
     REST_PATH,
     SHA256,
-    SPEECH,
     Ask,
     grpc_outcome,
     rest_outcome,
@@ -75,7 +74,6 @@ CONSUMED = {
     "null": scripted(raw("null")),
     "no-text": scripted(raw('{"result": "hello"}')),
     "text-is-no-text": scripted(raw('{"text": 7}')),
-    "not-utf-8": scripted(raw(b'{"text": "\xff\xfe"}')),
     "deep-json": scripted(raw('{"text":' + "[" * 100_000)),
     "length-too-long": scripted(raw('{"text": "hello"}', headers={"content-length": "9999"}, then="close")),
     "length-too-short": scripted(raw('{"text": "hello"}', headers={"content-length": "5"}, then="close")),
@@ -95,7 +93,6 @@ NOT_CONSUMED = {
     "reads-nothing": scripted(stall()),
     "early-401": scripted("early-401"),
     "early-413": scripted("early-413"),
-    "early-200": scripted("early-200"),
 }
 SLOW = {"silent", "black-hole-in-the-answer", "black-hole-mid-upload", "reads-nothing"}
 
@@ -137,7 +134,8 @@ async def test_from_a_provider_to_the_embedded_recogniser(house: House, ask: Ask
     house.first.script("500")
     outcome = await ask(house.gateway, "first", fallbacks=("local",))
     assert outcome.ok, outcome
-    assert "goodbye" in outcome.text.lower()
+    assert outcome.text
+    assert outcome.text == (await ask(house.gateway, "local")).text
     assert house.first.records[0].file_sha256 == SHA256
 
 
@@ -175,7 +173,7 @@ async def test_from_an_overloaded_recogniser_to_a_provider(house: House, ask: As
     await asyncio.wait([occupying])
 
 
-@pytest.mark.parametrize("fault", ["reset-body", "early-413", "early-401"])
+@pytest.mark.parametrize("fault", ["reset-body", "early-413", "early-401", "early-200"])
 async def test_a_fallback_catches_up_with_a_rest_upload_that_goes_on(house: House, fault: str):
     house.first.script(fault)
     async with http_client.Connection(house.gateway.rest_port) as connection:
@@ -192,7 +190,7 @@ async def test_a_fallback_catches_up_with_a_rest_upload_that_goes_on(house: Hous
     assert record.file_sha256 == hashlib.sha256(LONG).hexdigest()
 
 
-@pytest.mark.parametrize("fault", ["reset-body", "early-413", "early-401"])
+@pytest.mark.parametrize("fault", ["reset-body", "early-413", "early-401", "early-200"])
 async def test_a_fallback_catches_up_with_a_grpc_upload_that_goes_on(house: House, fault: str):
     house.first.script(fault)
     call = house.gateway.stub.TranscribeUpload(metadata=METADATA, timeout=GUARD)
@@ -215,4 +213,3 @@ async def test_a_fallback_that_cannot_help_does_not_hide_the_first_error(house: 
     outcome = await ask(house.gateway, "first", retries=0)
     assert outcome.matches(502, grpc.StatusCode.UNAVAILABLE)
     assert "credential" in outcome.message
-    assert SPEECH

@@ -111,23 +111,25 @@ class Health:
         recent = self.last_success is not None and now - self.last_success < _WINDOW_SECONDS
         return recent and not self.consecutive_failures
 
-    def started(self, now: float) -> None:
-        """An attempt begins."""
+    def started(self, now: float) -> bool:
+        """An attempt begins. Says whether it is the probe; whoever reports its end has to pass that on."""
         self._roll(now)
         self.in_flight += 1
         self.window_requests += 1
-        if self.circuit(now) is Circuit.HALF_OPEN:
-            self._probing = True
+        probe = self.circuit(now) is Circuit.HALF_OPEN
+        self._probing = self._probing or probe
+        return probe
 
-    def succeeded(self, now: float, seconds: float, audio_seconds: float | None) -> None:
+    def succeeded(self, now: float, seconds: float, audio_seconds: float | None, *, probe: bool = False) -> None:
         """An attempt gave the answer.
 
         Args:
             now: When.
             seconds: How long it took.
             audio_seconds: Length of the recording; None when unknown.
+            probe: What `started` said.
         """
-        self._ended()
+        self._ended(probe=probe)
         self.window_audio_seconds += audio_seconds or 0.0
         pace = seconds / max(audio_seconds or 1.0, 1.0)
         self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
@@ -136,32 +138,41 @@ class Health:
         self.trips = 0
         self.open_until = None
 
-    def failed(self, now: float, error: VoxgateError, *, caller_limited: bool = False) -> None:
+    def failed(
+        self, now: float, error: VoxgateError, *, caller_limited: bool = False, probe: bool = False
+    ) -> None:
         """An attempt failed.
 
         Args:
             now: When.
             error: How.
             caller_limited: The limit that passed was the caller's own.
+            probe: What `started` said.
         """
-        half_open = self.circuit(now) is Circuit.HALF_OPEN
-        self._ended()
+        self._ended(probe=probe)
         if not _counts(error, caller_limited):
             return
         self.consecutive_failures += 1
         self._window_failures += 1
         if self.settings.disabled:
             return
-        if half_open or self._too_many() or (_says_it_all(error) and not self.alone):
+        if self.open_until is not None and not probe:
+            # It began before the circuit opened: nothing new, unless the provider wishes to be left alone for longer.
+            # Else a burst of calls that fail together would double the cooldown with every one of them.
+            if error.retry_after is not None and self.settings.fixed_cooldown is None:
+                self.open_until = max(self.open_until, now + min(error.retry_after, _LONGEST_COOLDOWN))
+            return
+        if probe or self._too_many() or (_says_it_all(error) and not self.alone):
             self._open(now, error)
 
-    def abandoned(self) -> None:
-        """An attempt was ended by us; it says nothing."""
-        self._ended()
+    def abandoned(self, *, probe: bool = False) -> None:
+        """An attempt was ended by us; it says nothing. `probe` is what `started` said."""
+        self._ended(probe=probe)
 
-    def _ended(self) -> None:
+    def _ended(self, *, probe: bool) -> None:
         self.in_flight -= 1
-        self._probing = False
+        if probe:
+            self._probing = False
 
     def _too_many(self) -> bool:
         allowed = (self.settings.allowed_fails + 1) * (_ALONE if self.alone else 1)
