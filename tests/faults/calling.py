@@ -73,7 +73,9 @@ def rest_outcome(response: http_client.Response) -> Outcome:
     outcome = Outcome(response.status, retry_after=None if retry_after is None else float(retry_after))
     if response.status == 200:
         outcome.text = response.json()["text"]
-        outcome.attempts = [attempt.get("error_code") or "succeeded" for attempt in response.json()["extra_fields"]["attempts"]]
+        outcome.attempts = [
+            attempt.get("error_code") or "succeeded" for attempt in response.json()["extra_fields"]["attempts"]
+        ]
     else:
         outcome.message = response.error["message"]
     return outcome
@@ -117,9 +119,7 @@ def upload_chunk(data: bytes) -> api.TranscribeUploadRequest:
 
 
 def upload_finish(data: bytes) -> api.TranscribeUploadRequest:
-    return api.TranscribeUploadRequest(
-        finish=AudioTrailer(size_bytes=len(data), sha256=hashlib.sha256(data).digest())
-    )
+    return api.TranscribeUploadRequest(finish=AudioTrailer(size_bytes=len(data), sha256=hashlib.sha256(data).digest()))
 
 
 async def grpc_outcome(call: Awaitable[Any]) -> Outcome:

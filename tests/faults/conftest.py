@@ -66,7 +66,7 @@ class House:
         """Waits until nothing is left of the calls there were."""
         app = self.gateway.app
         async with asyncio.timeout(GUARD):
-            while app.gateway.calls_in_progress or app._spools.used_bytes or self._in_flight():
+            while app.gateway.calls_in_progress or app._spools.used_bytes or self._in_flight():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
     def _in_flight(self) -> int:
@@ -87,9 +87,7 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         OpenAIEmulator(key=UPSTREAM_KEY, text="Well.") as probe,
         ChaosProxy(first.url) as proxy,
     ):
-        config = CONFIG.format(
-            first=proxy.url, second=second.url, probe=probe.url, key=UPSTREAM_KEY, master=KEY
-        )
+        config = CONFIG.format(first=proxy.url, second=second.url, probe=probe.url, key=UPSTREAM_KEY, master=KEY)
         async with running(tmp_path, config) as gateway:
             house = House(gateway, first, second, proxy)
             yield house

@@ -148,7 +148,7 @@ def recogniser(house: House) -> PocketsphinxProvider:
 async def worker_of(provider: PocketsphinxProvider) -> int:
     """Waits for the process that works on a call."""
     async with asyncio.timeout(GUARD):
-        while not provider.worker_pids:
+        while not provider.worker_pids:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return provider.worker_pids[0]
 

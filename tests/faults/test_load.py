@@ -41,7 +41,7 @@ class Fleet:
         async def caller() -> list[Outcome]:
             return [await ask(self.gateway, "shared") for _ in left]
 
-        return sum(await asyncio.gather(*(caller() for _ in range(at_once))), [])
+        return [outcome for part in await asyncio.gather(*(caller() for _ in range(at_once))) for outcome in part]
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +60,7 @@ async def fleet_of(tmp_path: Path, *weights: int) -> AsyncIterator[Fleet]:
         yield Fleet(gateway, emulators, proxies)
         app = gateway.app
         async with asyncio.timeout(GUARD):
-            while app.gateway.calls_in_progress or app._spools.used_bytes:
+            while app.gateway.calls_in_progress or app._spools.used_bytes:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
 
@@ -152,13 +152,13 @@ async def test_calls_from_before_do_not_make_room_for_a_second_probe(tmp_path: P
         assert (await probe).ok
 
 
-async def test_calls_that_fail_together_open_the_circuit_once(tmp_path: Path):
+async def test_calls_that_fail_together_open_the_circuit_once_and_all_fail_over(tmp_path: Path):
     async with fleet_of(tmp_path, 1, 0) as fleet:
         thought = asyncio.Event()
         first, _ = fleet.emulators
-        first.script(*[failure(500, until=thought)] * 12)
-        calls = [asyncio.create_task(unary(fleet.gateway, "shared")) for _ in range(12)]
-        await asyncio.wait_for(first.record(11), GUARD)
+        first.script(*[failure(500, until=thought)] * 30)
+        calls = [asyncio.create_task(unary(fleet.gateway, "shared")) for _ in range(30)]
+        await asyncio.wait_for(first.record(29), GUARD)
         thought.set()
         assert all([(await call).ok for call in calls])
         assert fleet.gateway.app.gateway.router.table.group("shared")[0].health.trips == 1

@@ -105,7 +105,7 @@ class ChaosProxy:
         self.links: list[Link] = []
         self._script: deque[_Pair] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rng = random.Random(0)  # noqa: S311
+        self._rng = random.Random(0)
 
     @property
     def port(self) -> int:

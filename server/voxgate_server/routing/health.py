@@ -72,7 +72,6 @@ class Health:
         self.in_flight = 0
         self.latency: float | None = None
         """Seconds of work per second of audio, as a moving average; None before the first success."""
-        self.last_success: float | None = None
         self.consecutive_failures = 0
         self.trips = 0
         """How often the circuit opened since it was last closed."""
@@ -106,10 +105,9 @@ class Health:
             return self._window_start + _WINDOW_SECONDS
         return now
 
-    def proved(self, now: float) -> bool:
-        """Its newest answer was a success, and not long ago."""
-        recent = self.last_success is not None and now - self.last_success < _WINDOW_SECONDS
-        return recent and not self.consecutive_failures
+    def suspect(self) -> bool:
+        """Its newest answer was a failure. One that was not asked for long, like most fallbacks, is none."""
+        return self.consecutive_failures > 0
 
     def started(self, now: float) -> bool:
         """An attempt begins. Says whether it is the probe; whoever reports its end has to pass that on."""
@@ -133,14 +131,11 @@ class Health:
         self.window_audio_seconds += audio_seconds or 0.0
         pace = seconds / max(audio_seconds or 1.0, 1.0)
         self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
-        self.last_success = now
         self.consecutive_failures = 0
         self.trips = 0
         self.open_until = None
 
-    def failed(
-        self, now: float, error: VoxgateError, *, caller_limited: bool = False, probe: bool = False
-    ) -> None:
+    def failed(self, now: float, error: VoxgateError, *, caller_limited: bool = False, probe: bool = False) -> None:
         """An attempt failed.
 
         Args:

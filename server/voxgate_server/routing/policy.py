@@ -75,8 +75,8 @@ def backoff(failures: int, rng: random.Random) -> float:
 class RetryBudget:
     """Keeps extra attempts a fraction of the calls, so that an outage is not answered with more load.
 
-    Every call earns a fraction of an extra attempt; every extra attempt at a deployment that has not proved itself
-    lately costs one. A deployment that works costs nothing: failing over to it is what it is there for.
+    Every call earns a fraction of an extra attempt; every extra attempt at a deployment whose newest
+    answer was a failure costs one. Any other costs nothing: failing over to it is what it is there for.
 
     Args:
         ratio: Extra attempts per call in the long run.

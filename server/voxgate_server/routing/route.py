@@ -106,7 +106,7 @@ class Route:
                 return Wait(self._resume_at - now)
             if now >= self._deadline:
                 return self._give_up(now)
-            if self.attempts and not candidate.health.proved(now) and not self._budget.spend():
+            if self.attempts and candidate.health.suspect() and not self._budget.spend():
                 return self._give_up(now)
             return self._try(hop, candidate, now)
         return self._over
