@@ -36,6 +36,7 @@ from voxgate_server.errors import (
     VoxgateError,
 )
 from voxgate_server.providers.base import Attempt
+from voxgate_server.routing.final_error import most_useful, with_attempts
 from voxgate_server.routing.route import GaveUp, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
@@ -196,6 +197,7 @@ class Gateway:
         except TimeoutError:
             raise _deadline_passed(call, "the gateway") from None
         route = self.router.route(call.hops, deadline=call.deadline)
+        errors: list[VoxgateError] = []
         while True:
             step = route.next(time.monotonic())
             if isinstance(step, Wait):
@@ -204,8 +206,8 @@ class Gateway:
             if isinstance(step, GaveUp):
                 if not call.attempts and time.monotonic() >= call.deadline:
                     raise _deadline_passed(call, "the gateway")
-                step.error.attempts = list(call.attempts)
-                raise step.error
+                cause = most_useful(errors) if step.error in errors else step.error
+                raise with_attempts(cause, call.attempts)
             sequence = 0
             try:
                 async with contextlib.aclosing(self._attempt(call, step)) as events:
@@ -219,8 +221,9 @@ class Gateway:
             except VoxgateError as error:
                 if call.spool.error is not None:
                     raise  # The upload itself failed; nobody can mend that.
-                error.attempts = list(call.attempts)
+                errors.append(error)
                 if (sequence and call.streamed) or time.monotonic() >= call.deadline:
+                    with_attempts(error, call.attempts)
                     raise
                 status = call.attempts[-1].http_status if call.attempts[-1].HasField("http_status") else None
                 route.failed(step, error, status, time.monotonic())
@@ -252,6 +255,7 @@ class Gateway:
         report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
         report.outcome = ATTEMPT_OUTCOME_CANCELLED
         call.attempts.append(report)
+        call.last_try = step
         failure: VoxgateError | None = None
         audio_seconds: float | None = None
         first = True
@@ -283,14 +287,15 @@ class Gateway:
             raise
         finally:
             _set_latency(report.latency, started)
+            call.provider_headers = attempt.response_headers
             ended = time.monotonic()
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
                 health.succeeded(ended, ended - started, audio_seconds, probe=probe)
             elif failure is None or call.spool.error is not None:
-                health.abandoned(probe=probe)
+                health.abandoned(ended, probe=probe)
             else:
                 limited = step.hop.timeout_by_caller or call.deadline <= step.deadline
-                health.failed(ended, failure, caller_limited=limited, probe=probe)
+                health.failed(ended, failure, probe=probe, caller_limited=limited)
 
     async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
         transcription = event.done.transcription

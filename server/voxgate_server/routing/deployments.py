@@ -15,7 +15,7 @@ from voxgate_server.routing.health import Health, HealthSettings
 __all__ = ["Deployment", "DeploymentTable", "Wildcard"]
 
 _MADE = 512
-"""Names for which the deployments of patterns are kept."""
+"""Names for which the deployments of patterns are kept. Names are the callers', so there is no end of them."""
 _NEAREST = 3
 """How many similar names an unknown model's error offers."""
 
@@ -41,13 +41,6 @@ class Deployment:
     cost_per_second: float | None = None
     """US dollars per second of audio, for the choice of the cheapest; None when unknown."""
 
-    @property
-    def share(self) -> float:
-        """Weight in a random choice; 0 when nothing is configured."""
-        if self.weight is not None:
-            return self.weight
-        return float(self.health.settings.rpm or 0)
-
 
 @dataclass(frozen=True, slots=True)
 class Wildcard:
@@ -55,14 +48,18 @@ class Wildcard:
 
     pattern: str
     """E.g. `openai/*`."""
-    make: Callable[[str], Deployment]
-    """Makes the deployment for what the `*` stands for. Called once per name."""
+    make: Callable[[str], Deployment | None]
+    """Makes the deployment for what the `*` stands for; None when it cannot be used, which its maker reports."""
+    accepts: Callable[[str], bool] = lambda _: True
+    """Whether what the `*` stands for can name a model at all."""
 
     def stands_for(self, model: str) -> str | None:
         """What the `*` stands for in `model`; None when the pattern does not fit."""
         head, _, tail = self.pattern.partition("*")
-        fits = len(model) > len(head) + len(tail) and model.startswith(head) and model.endswith(tail)
-        return model[len(head) : len(model) - len(tail)] if fits else None
+        if len(model) <= len(head) + len(tail) or not (model.startswith(head) and model.endswith(tail)):
+            return None
+        rest = model[len(head) : len(model) - len(tail)]
+        return rest if self.accepts(rest) else None
 
 
 class DeploymentTable:
@@ -74,6 +71,7 @@ class DeploymentTable:
         groups: All groups of the configuration, also those whose deployments are all unusable.
         aliases: Further names of groups.
         created: When the table was made, for `Model.create_time`.
+        retire: Takes deployments made for names nobody has asked for lately, to give up what they hold.
     """
 
     def __init__(
@@ -84,15 +82,18 @@ class DeploymentTable:
         groups: Iterable[str] = (),
         aliases: Mapping[str, str] | None = None,
         created: Timestamp,
+        retire: Callable[[Deployment], None] = lambda _: None,
     ) -> None:
         grouped: dict[str, list[Deployment]] = {name: [] for name in groups}
         for deployment in deployments:
             grouped.setdefault(deployment.group, []).append(deployment)
         self._groups: dict[str, Sequence[Deployment]] = {name: tuple(group) for name, group in grouped.items()}
-        self._wildcards = sorted(wildcards, key=lambda wildcard: len(wildcard.pattern), reverse=True)
+        self._wildcards = sorted(wildcards, key=lambda one: (len(one.pattern), one.pattern), reverse=True)
         self._aliases = dict(aliases or {})
         self._created = created
+        self._retire = retire
         self._made: dict[str, Sequence[Deployment]] = {}
+        """By name; the one asked for last is at the end."""
 
     def group(self, model: str, *, param: str = "model") -> Sequence[Deployment]:
         """The deployments that serve `model`; none when the operator knows it and all of them are unusable.
@@ -103,7 +104,7 @@ class DeploymentTable:
         name = self._name(model)
         if name is None:
             raise self._unknown(model, param)
-        return self._groups.get(name) or self._fitting(name)
+        return self._groups.get(name) or self._fitting(name) or ()
 
     def name(self, model: str) -> str:
         """The group behind a name or alias; the name itself when there is none."""
@@ -136,23 +137,29 @@ class DeploymentTable:
     def _name(self, model: str) -> str | None:
         # An alias wins over a group of the same name, as the operator wrote it on purpose.
         name = self._aliases.get(model, model)
-        return name if name in self._groups or self._fitting(name) else None
+        return name if name in self._groups or self._fitting(name) is not None else None
 
-    def _fitting(self, model: str) -> Sequence[Deployment]:
-        """Deployments made for a name that fits a pattern; those of the longest pattern."""
-        made = self._made.get(model)
-        if made is None:
-            made = ()
+    def _fitting(self, model: str) -> Sequence[Deployment] | None:
+        """Deployments made for a name that fits a pattern, those of the longest pattern; None when it fits none."""
+        made = self._made.pop(model, None)
+        if made is not None:
+            self._made[model] = made
+        else:
             for pattern, alike in itertools.groupby(self._wildcards, key=lambda wildcard: wildcard.pattern):
                 found = [(wildcard, rest) for wildcard in alike if (rest := wildcard.stands_for(model)) is not None]
                 if found:
-                    made = tuple(wildcard.make(rest) for wildcard, rest in found)
-                    # Names are the callers'; what is made for them is kept, but not without end.
-                    if len(self._made) < _MADE:
-                        self._made[model] = made
+                    made = tuple(one for wildcard, rest in found if (one := wildcard.make(rest)) is not None)
+                    self._keep(model, made)
                     break
                 del pattern
         return made
+
+    def _keep(self, model: str, made: Sequence[Deployment]) -> None:
+        if len(self._made) >= _MADE:
+            idle = (name for name, group in self._made.items() if not any(one.health.in_flight for one in group))
+            for deployment in self._made.pop(next(idle, ""), ()):
+                self._retire(deployment)
+        self._made[model] = made
 
     def _model(self, name: str, group: Sequence[Deployment]) -> Model:
         capabilities = ModelCapabilities()

@@ -1,6 +1,7 @@
 """POST …/audio/transcriptions and …/audio/translations."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,11 +15,13 @@ from voxgate.transcription.v1.config_pb2 import (
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.call import Call, RequestContext
+from voxgate_server.edges.header_options import HeaderOptions, header_options
 from voxgate_server.edges.intake import answer_while_receiving
 from voxgate_server.edges.rest.decode import DecodedForm, decode_form
 from voxgate_server.edges.rest.encode import encode_transcription
-from voxgate_server.edges.rest.fence import request_context
+from voxgate_server.edges.rest.fence import request_context, request_headers
 from voxgate_server.edges.rest.form import Field, FileData, FileStart, FormReader
+from voxgate_server.edges.rest.headers import TRACE_HEADER, call_headers, identifying_headers
 from voxgate_server.edges.rest.json_body import decode_json_body
 from voxgate_server.edges.rest.respond import send_response
 from voxgate_server.errors import (
@@ -53,29 +56,30 @@ class TranscriptionEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        content_type = _header(scope, b"content-type")
+        given = request_headers(scope)
+        content_type = given.get("content-type", "")
         body = _Body(receive, self._gateway.limits.upload_idle_seconds)
-        request = _Request(self._gateway, request_context(scope), self._options(scope), body)
+        request = _Request(self._gateway, request_context(scope), self._options(scope, given), body)
         failure: BaseException | None = None
         try:
             if content_type.partition(";")[0].strip().lower() == "application/json":
                 transcription = await request.answer_json()
             else:
                 transcription = await request.answer_form(FormReader(content_type))
-            await self._send(send, request.config, transcription)
+            await self._send(send, request.call, transcription, given.get(TRACE_HEADER, ""))
         except BaseException as error:
             failure = error
+            scope["voxgate.call"] = request.opened
             raise
         finally:
             request.close(failure)
 
-    def _options(self, scope: Scope) -> "_PathOptions":
-        return _PathOptions(scope.get("path_params", {}).get("model"), self._translate)
+    def _options(self, scope: Scope, headers: Mapping[str, str]) -> "_RequestOptions":
+        return _RequestOptions(scope.get("path_params", {}).get("model"), self._translate, header_options(headers))
 
-    async def _send(self, send: Send, config: TranscriptionConfig, transcription: Transcription) -> None:
-        extra = transcription.extra_fields
-        request_id = extra.request_id.encode()
-        headers = [(b"x-voxgate-request-id", request_id), (b"x-request-id", request_id)]
+    async def _send(self, send: Send, call: Call, transcription: Transcription, trace_id: str) -> None:
+        extra, config = transcription.extra_fields, call.config
+        headers = [*identifying_headers(call.request_id, trace_id), *call_headers(call)]
         if extra.dropped_params:
             headers.append((b"x-voxgate-dropped-params", ",".join(extra.dropped_params).encode("ascii", "replace")))
         answer = encode_transcription(
@@ -88,11 +92,12 @@ class TranscriptionEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class _PathOptions:
-    """What the path of a request says about its options."""
+class _RequestOptions:
+    """What path and headers of a request say about its options."""
 
     model: str | None
     translate: bool
+    headers: HeaderOptions | None
 
     def apply(self, form: DecodedForm) -> TranscriptionConfig:
         """The options of the whole request."""
@@ -104,6 +109,8 @@ class _PathOptions:
         config = form.config
         # Said or not said, it is the same request: fields behind the file must not restart it for nothing.
         config.response_format = config.response_format or RESPONSE_FORMAT_JSON
+        if self.headers is not None:
+            self.headers.apply(config)
         if self.translate:
             config.task = TRANSCRIPTION_TASK_TRANSLATE
         if form.unknown:
@@ -154,7 +161,7 @@ class _Body:
 class _Request:
     """One request: its call, and the form it is read from."""
 
-    def __init__(self, gateway: Gateway, context: RequestContext, options: _PathOptions, body: _Body) -> None:
+    def __init__(self, gateway: Gateway, context: RequestContext, options: _RequestOptions, body: _Body) -> None:
         self._gateway = gateway
         self._context = context
         self._options = options
@@ -165,10 +172,15 @@ class _Request:
         self._superseded = False
 
     @property
-    def config(self) -> TranscriptionConfig:
-        """The options the answer was made with."""
+    def opened(self) -> Call | None:
+        """The call, if there is one."""
+        return self._call
+
+    @property
+    def call(self) -> Call:
+        """The call."""
         assert self._call is not None
-        return self._call.config
+        return self._call
 
     def close(self, error: BaseException | None) -> None:
         """Ends the call, if there is one."""
@@ -199,11 +211,11 @@ class _Request:
         while not (self._body.complete or self._can_start()):
             await self._take(reader)
         if self._body.complete:
-            call = self._whole_call()
+            call = self.call
             self._gateway.plan(call, self._decode())
             call.spool.finish()
             return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
-        call = self._whole_call()
+        call = self.call
         self._gateway.plan(call, self._decode())
         return await answer_while_receiving(self._receive_rest(reader), self._answer(call))
 
@@ -217,7 +229,7 @@ class _Request:
         """Takes the next piece of the body apart."""
         for event in reader.feed(await self._body.next()):
             if isinstance(event, FileData):
-                await self._whole_call().spool.write(event.data)
+                await self.call.spool.write(event.data)
             elif isinstance(event, Field):
                 self._fields.append((event.name, event.value))
             elif isinstance(event, FileStart):
@@ -227,7 +239,7 @@ class _Request:
 
     async def _receive_rest(self, reader: FormReader) -> None:
         """Copies what is left of the body into the spool, then waits for the client to go away."""
-        call = self._whole_call()
+        call = self.call
         try:
             while not self._body.complete:
                 await self._take(reader)
@@ -273,11 +285,3 @@ class _Request:
             audio=AudioHeader(filename=filename, media_type=media_type),
         )
         return self._call
-
-    def _whole_call(self) -> Call:
-        assert self._call is not None
-        return self._call
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")
