@@ -207,9 +207,10 @@ async def test_a_fallback_catches_up_with_a_grpc_upload_that_goes_on(house: Hous
     assert record.file_sha256 == hashlib.sha256(LONG).hexdigest()
 
 
-async def test_a_fallback_that_cannot_help_does_not_hide_the_first_error(house: House, ask: Ask):
+async def test_the_error_tells_of_all_who_failed(house: House, ask: Ask):
     house.first.script("early-401")
     house.second.script("500", "500", "500")
     outcome = await ask(house.gateway, "first", retries=0)
     assert outcome.matches(502, grpc.StatusCode.UNAVAILABLE)
-    assert "credential" in outcome.message
+    assert "401" in outcome.message
+    assert "500" in outcome.message
