@@ -201,7 +201,11 @@ class Gateway:
         Raises:
             VoxgateError: Nobody could answer; the first attempt's error, with all attempts.
         """
-        await self._identify(call)
+        try:
+            async with asyncio.timeout(call.deadline - time.monotonic()):
+                await self._identify(call)
+        except TimeoutError:
+            raise _deadline_passed(call, "the gateway") from None
         route = self.router.route(call.hops, deadline=call.deadline)
         errors: list[VoxgateError] = []
         while True:
@@ -210,6 +214,8 @@ class Gateway:
                 await asyncio.sleep(step.seconds)
                 continue
             if isinstance(step, GaveUp):
+                if not call.attempts and time.monotonic() >= call.deadline:
+                    raise _deadline_passed(call, "the gateway")
                 cause = most_useful(errors) if step.error in errors else step.error
                 raise with_attempts(cause, call.attempts)
             sequence = 0
