@@ -1,8 +1,10 @@
 """What travels with a call through all rooms."""
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
@@ -10,6 +12,7 @@ from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
+from voxgate_server.errors import CancelledByOperator
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import Try
 
@@ -36,6 +39,8 @@ class RequestContext:
 
     request_id: str
     caller: Caller
+    method: str = ""
+    """What was called: a gRPC method, or a REST method and path."""
 
 
 @dataclass(slots=True)
@@ -60,3 +65,25 @@ class Call:
     """What was tried so far, in order."""
     served_by: Try | None = None
     """The attempt that gave the answer."""
+    surface: str = ""
+    """Where it came in: `grpc`, `rest` or `command`."""
+    method: str = ""
+    """What was called: a gRPC method, or a REST method and path."""
+    task: asyncio.Task[Any] | None = None
+    """What runs it, from its opening to its end."""
+    cancelled: bool = False
+    """An operator has ended it."""
+
+    def cancel(self) -> None:
+        """Ends the call from outside, with everything done for it. A second time it does nothing."""
+        if not self.cancelled and self.task is not None:
+            self.cancelled = True
+            self.task.cancel()
+
+    def cause(self, error: BaseException) -> BaseException:
+        """The error as the caller is to be told: when an operator has cancelled the call, its task is not at an end."""
+        if not (self.cancelled and isinstance(error, asyncio.CancelledError)):
+            return error
+        if self.task is not None:
+            self.task.uncancel()
+        return CancelledByOperator("An operator of this server cancelled the call.", attempts=self.attempts)

@@ -28,6 +28,7 @@ from voxgate_server.errors import (
     Cancelled,
     DeadlineExceeded,
     DrillFailure,
+    NotFound,
     Overloaded,
     PermissionDenied,
     ProviderGarbled,
@@ -39,6 +40,7 @@ from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.route import GaveUp, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
+from voxgate_server.telemetry.metrics import Metrics
 from voxgate_server.transcript import complete
 from voxgate_server.validation import validate
 
@@ -47,6 +49,12 @@ __all__ = ["Gateway", "GatewayLimits"]
 _log = get_logger("gateway")
 
 _FEW_BYTES = 64
+_ATTEMPT_OUTCOMES = {
+    ATTEMPT_OUTCOME_SUCCEEDED: "succeeded",
+    ATTEMPT_OUTCOME_FAILED: "failed",
+    ATTEMPT_OUTCOME_TIMED_OUT: "timed_out",
+    ATTEMPT_OUTCOME_CANCELLED: "cancelled",
+}
 _LONG = 5000
 """Words and segments above which a transcript is completed in a thread."""
 
@@ -72,16 +80,42 @@ class GatewayLimits:
 class Gateway:
     """Answers calls. One per process."""
 
-    def __init__(self, router: Router, spools: SpoolStore, limits: GatewayLimits) -> None:
+    def __init__(
+        self, router: Router, spools: SpoolStore, limits: GatewayLimits, metrics: Metrics | None = None
+    ) -> None:
         self.router = router
         self.limits = limits
+        self.metrics = metrics or Metrics()
         self._spools = spools
-        self._calls = 0
+        self._calls: dict[str, Call] = {}
 
     @property
     def calls_in_progress(self) -> int:
         """How many calls are open."""
-        return self._calls
+        return len(self._calls)
+
+    @property
+    def spool_bytes(self) -> int:
+        """Bytes of audio that open calls hold."""
+        return self._spools.used_bytes
+
+    def calls(self) -> list[Call]:
+        """The open calls, oldest first."""
+        return list(self._calls.values())
+
+    def cancel(self, request_id: str) -> None:
+        """Ends an open call, also at the provider; its caller is told.
+
+        Raises:
+            NotFound: No open call has this id.
+        """
+        call = self._calls.get(request_id)
+        if call is None:
+            raise NotFound(
+                f"No call '{request_id[:100]}' is in progress in this process; it may be over.", param="request_id"
+            )
+        _log.warning("call cancelled by an operator", request_id=request_id)
+        call.cancel()
 
     def models(self) -> list[Model]:
         """What callers can ask for, in order of the ids."""
@@ -99,6 +133,8 @@ class Gateway:
         audio: AudioHeader,
         seconds_left: float | None = None,
         streamed: bool = False,
+        surface: str = "command",
+        method: str = "",
     ) -> Call:
         """Admits a call and opens its spool. Every opened call must be closed.
 
@@ -108,14 +144,16 @@ class Gateway:
             audio: What is known about the audio.
             seconds_left: Until the caller's own deadline; None when it has none.
             streamed: The answer goes out as events.
+            surface: Where it comes in: `grpc`, `rest` or `command`.
+            method: What is called, for operators to see.
 
         Raises:
             AudioTooLarge: The announced size is above the limit.
             Overloaded: Too many calls are in progress.
         """
-        if self._calls >= self.limits.max_concurrent_calls:
+        if len(self._calls) >= self.limits.max_concurrent_calls:
             raise Overloaded(
-                f"{self._calls} calls are in progress, which is this server's limit. Try again shortly.",
+                f"{len(self._calls)} calls are in progress, which is this server's limit. Try again shortly.",
                 metadata={"limit_calls": str(self.limits.max_concurrent_calls)},
                 retry_after=1,
             )
@@ -124,15 +162,18 @@ class Gateway:
             max_bytes=self.limits.max_audio_bytes,
             expected_bytes=audio.size_bytes if audio.HasField("size_bytes") else None,
         )
-        self._calls += 1
-        return Call(
+        call = self._calls[request_id] = Call(
             request_id=request_id,
             caller=caller,
             audio=audio,
             spool=spool,
             deadline=time.monotonic() + (limit if seconds_left is None else min(seconds_left, limit)),
             streamed=streamed,
+            surface=surface,
+            method=method,
+            task=asyncio.current_task(),
         )
+        return call
 
     def plan(self, call: Call, config: TranscriptionConfig) -> None:
         """Gives a call its options, or other ones, and decides where it goes. Nothing is sent yet.
@@ -152,20 +193,22 @@ class Gateway:
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held and writes its line in the log."""
-        self._calls -= 1
+        del self._calls[call.request_id]
         spool_bytes = call.spool.size
         call.spool.close()
         labels = call.config.labels
+        seconds, outcome = time.monotonic() - call.started, _outcome(error)
+        self.metrics.call_ended(call.surface, outcome, seconds, spool_bytes)
         _log.info(
             "call",
             request_id=call.request_id,
             key=call.caller.key_id,
             model=call.config.model,
-            outcome=_outcome(error),
+            outcome=outcome,
             attempts=len(call.attempts),
             provider=call.attempts[-1].provider if call.attempts else None,
             audio_bytes=spool_bytes,
-            seconds=round(time.monotonic() - call.started, 6),
+            seconds=round(seconds, 6),
             **({"user": labels.user} if labels.user else {}),
         )
 
@@ -250,6 +293,7 @@ class Gateway:
         audio_seconds: float | None = None
         first = True
         health.started(started)
+        self.metrics.attempt_began(provider.name, retry=step.retry > 0, fallback=step.hop_index > 0)
         try:
             if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
                 await _drill(call, provider.name)
@@ -278,6 +322,9 @@ class Gateway:
         finally:
             _set_latency(report.latency, started)
             ended = time.monotonic()
+            self.metrics.attempt_ended(
+                provider.name, step.deployment.id, _ATTEMPT_OUTCOMES[report.outcome], ended - started, audio_seconds
+            )
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
                 health.succeeded(ended, ended - started, audio_seconds)
             elif failure is None or call.spool.error is not None:

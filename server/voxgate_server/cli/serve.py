@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="Port for gRPC, 0 for a free one.  [default: 50051]")
 @click.option("--rest-port", type=click.IntRange(0, 65535), help="Port for REST, 0 for a free one.  [default: 4000]")
 @click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="Port for AdminService on 127.0.0.1, 0 for a free one; the first of several workers' ports.  [default: none]",
+)
+@click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=1,
@@ -50,6 +55,7 @@ def serve(
     host: str | None,
     grpc_port: int | None,
     rest_port: int | None,
+    admin_port: int | None,
     workers: int,
     log_level: str,
     log_json: bool | None,
@@ -83,6 +89,8 @@ def serve(
 
         arguments = ["--host", host, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
         arguments += ["--log-level", log_level]
+        if admin_port is not None:
+            arguments += ["--admin-port", str(admin_port)]
         if config_file is not None:
             arguments += ["--config", str(config_file)]
         if log_json is not None:
@@ -91,10 +99,15 @@ def serve(
         sys.exit(run_workers(workers, host=host, ports=(grpc_port, rest_port), arguments=arguments, grace=grace))
     import uvloop
 
-    uvloop.run(_serve(loaded, host, grpc_port, rest_port, worker=worker))
+    if admin_port and worker is not None:
+        # Each worker has a state of its own, and so a port of its own to see and change it.
+        admin_port += worker - 1
+    uvloop.run(_serve(loaded, host, grpc_port, rest_port, admin_port, worker=worker))
 
 
-async def _serve(loaded: "LoadedConfig", host: str, grpc_port: int, rest_port: int, *, worker: int | None) -> None:
+async def _serve(
+    loaded: "LoadedConfig", host: str, grpc_port: int, rest_port: int, admin_port: int | None, *, worker: int | None
+) -> None:
     from voxgate_server.app import App
     from voxgate_server.edges.listen import ListenError, join_host_port
 
@@ -105,19 +118,27 @@ async def _serve(loaded: "LoadedConfig", host: str, grpc_port: int, rest_port: i
     if worker is not None:
         _stop_with_parent(loop, stopping)
     config = loaded.config
-    app = App(config, environ=loaded.environment)
+    app = App(config, environ=loaded.environment, worker=worker)
     try:
-        where = await app.start(host=host, grpc_port=grpc_port, rest_port=rest_port, share_ports=worker is not None)
+        where = await app.start(
+            host=host,
+            grpc_port=grpc_port,
+            rest_port=rest_port,
+            admin_port=admin_port,
+            share_ports=worker is not None,
+        )
     except ListenError as error:
         await app.stop(grace=0)
         raise click.ClickException(str(error)) from error
     scheme = "https" if config.voxgate.tls.certificate else "http"
     who = "voxgate" if worker is None else f"voxgate worker {worker} (process {os.getpid()})"
-    click.echo(
-        f"{who} is ready: gRPC on {join_host_port(where.host, where.grpc_port)}, "
+    doors = [
+        f"gRPC on {join_host_port(where.host, where.grpc_port)}",
         f"REST on {scheme}://{join_host_port(where.host, where.rest_port)}",
-        err=True,
-    )
+    ]
+    if where.admin_host is not None and where.admin_port is not None:
+        doors.append(f"AdminService on {join_host_port(where.admin_host, where.admin_port)}")
+    click.echo(f"{who} is ready: {', '.join(doors)}", err=True)
     await stopping.wait()
     # A second signal must not be swallowed: whoever sends it does not want to wait.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,6 +7,7 @@ CLOSED ──(too many failures, or one that says it all)──→ OPEN ──(c
 """
 
 import enum
+import math
 from dataclasses import dataclass
 
 from voxgate_server.errors import (
@@ -21,7 +22,7 @@ from voxgate_server.errors import (
     VoxgateError,
 )
 
-__all__ = ["Circuit", "Health", "HealthSettings"]
+__all__ = ["Circuit", "Health", "HealthSettings", "OperatorState"]
 
 _WINDOW_SECONDS = 60.0
 _WINDOW_REQUESTS = 5
@@ -30,6 +31,7 @@ _ALONE = 5
 """How many times more failures the only deployment of a group is allowed: without it there is nothing."""
 _SMOOTHING = 0.2
 """Weight of the newest call in the moving average of the latency."""
+_ERROR_CHARACTERS = 200
 
 
 class Circuit(enum.Enum):
@@ -38,6 +40,16 @@ class Circuit(enum.Enum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+class OperatorState(enum.Enum):
+    """What the operator decided. Both of the latter keep new attempts away, and leave those in progress alone."""
+
+    ENABLED = "enabled"
+    DRAINING = "draining"
+    """About to be stopped or restarted."""
+    DISABLED = "disabled"
+    """Out of service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +81,15 @@ class Health:
     def __init__(self, settings: HealthSettings, *, alone: bool = False) -> None:
         self.settings = settings
         self.alone = alone
+        self.operator_state = OperatorState.ENABLED
+        """Kept until the process ends."""
         self.in_flight = 0
         self.latency: float | None = None
         """Seconds of work per second of audio, as a moving average; None before the first success."""
         self.last_success: float | None = None
         self.consecutive_failures = 0
+        self.last_error = ""
+        """What the newest failure said; empty after a success."""
         self.trips = 0
         """How often the circuit opened since it was last closed."""
         self.open_until: float | None = None
@@ -92,7 +108,9 @@ class Health:
         return Circuit.OPEN if now < self.open_until else Circuit.HALF_OPEN
 
     def available_at(self, now: float) -> float:
-        """When it may be asked: `now` when it may at once."""
+        """When it may be asked: `now` when it may at once, infinity while the operator keeps it out of service."""
+        if self.operator_state is not OperatorState.ENABLED:
+            return math.inf
         self._roll(now)
         if self.open_until is not None:
             if now < self.open_until:
@@ -105,6 +123,11 @@ class Health:
         if self.settings.rpm is not None and self.window_requests >= self.settings.rpm:
             return self._window_start + _WINDOW_SECONDS
         return now
+
+    def error_ratio(self, now: float) -> float:
+        """Share of the attempts begun in the current minute that failed, 0 to 1."""
+        self._roll(now)
+        return min(self._window_failures / self.window_requests, 1.0) if self.window_requests else 0.0
 
     def proved(self, now: float) -> bool:
         """Its newest answer was a success, and not long ago."""
@@ -133,6 +156,7 @@ class Health:
         self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
         self.last_success = now
         self.consecutive_failures = 0
+        self.last_error = ""
         self.trips = 0
         self.open_until = None
 
@@ -149,6 +173,7 @@ class Health:
         if not _counts(error, caller_limited):
             return
         self.consecutive_failures += 1
+        self.last_error = error.message[:_ERROR_CHARACTERS]
         self._window_failures += 1
         if self.settings.disabled:
             return

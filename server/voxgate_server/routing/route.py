@@ -8,6 +8,7 @@ Whoever drives it asks `next`, does what it says and reports how it went. At mos
 unless the driver hedges; nothing is tried after the deadline or after a success.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -213,10 +214,17 @@ class Route:
         if error is None:
             wait = max((self._cooling_until or now + 1.0) - now, 0.0)
             names = ", ".join(dict.fromkeys(hop.name for hop in self._hops))
+            if math.isinf(wait):
+                return self._end(
+                    NoDeploymentAvailable(f"No deployment of {names} is in service: the operator took them out of it.")
+                )
             error = NoDeploymentAvailable(
                 f"No deployment of {names} can be asked at present: they failed lately and cool down, or are at their "
                 f"limits. Try again in {max(1, round(wait))} s.",
                 retry_after=max(wait, 1.0),
             )
+        return self._end(error)
+
+    def _end(self, error: VoxgateError) -> GaveUp:
         self._over = GaveUp(error)
         return self._over

@@ -55,7 +55,7 @@ class Fence:
             if scope["path"] not in _PUBLIC:
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
                 caller = self._caller(headers)
-            scope["voxgate.context"] = RequestContext(request_id, caller)
+            scope["voxgate.context"] = RequestContext(request_id, caller, f"{scope['method']} {scope['path'][:200]}")
             await self._app(scope, receive, sending)
         except Cancelled:
             return
