@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -9,7 +11,7 @@ from typing import Self
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from voxgate_server.audio.spool import SpoolStore
-from voxgate_server.config import GatewayConfig
+from voxgate_server.config import GatewayConfig, ModelEntry
 from voxgate_server.edges.grpc.admin import AdminServicer
 from voxgate_server.edges.grpc.server import GrpcServer, admin_services, public_services
 from voxgate_server.edges.identity import Identity
@@ -18,9 +20,11 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
-from voxgate_server.providers.registry import build_provider
-from voxgate_server.routing.deployments import Deployment, DeploymentTable
+from voxgate_server.providers.registry import PROVIDERS, build_provider
+from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
+from voxgate_server.routing.health import Health, HealthSettings
 from voxgate_server.routing.router import Router, RouterSettings
+from voxgate_server.routing.strategies import STRATEGIES
 from voxgate_server.telemetry import get_logger
 
 __all__ = ["App", "Listening"]
@@ -29,6 +33,8 @@ _log = get_logger("app")
 
 _ADMIN_CALLS = 16
 _ADMIN_FAREWELL_SECONDS = 1.0
+_MODEL_NAME = re.compile(r"[\w.:@+/-]{1,200}", re.ASCII)
+"""What the `*` of a wildcard may stand for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +64,14 @@ class App:
         self._config = config
         settings = config.voxgate
         limits = settings.limits
-        deployments = _deployments(config, os.environ if environ is None else environ)
-        created = Timestamp()
-        created.GetCurrentTime()
-        groups = [entry.model_name for entry in config.model_list]
-        table = DeploymentTable(deployments, groups=groups, aliases=config.aliases, created=created)
+        table = _table(config, os.environ if environ is None else environ)
         self._spools = SpoolStore(
             directory=limits.spool_directory,
             window_bytes=limits.spool_window_bytes,
             quota_bytes=limits.spool_quota_bytes,
         )
         self.gateway = Gateway(
-            Router(table, RouterSettings(fallbacks=config.fallbacks)),
+            Router(table, _router_settings(config)),
             self._spools,
             GatewayLimits(
                 max_audio_bytes=limits.max_audio_bytes,
@@ -77,11 +79,13 @@ class App:
                 request_timeout_seconds=limits.request_timeout_seconds,
                 max_concurrent_calls=limits.max_concurrent_calls,
                 allow_raw_payloads=settings.debug.allow_raw_payloads,
+                allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,
             ),
         )
         self._identity = Identity(config.master_key.get_secret_value() if config.master_key else None)
         self._ready = False
-        self._created, self._worker = created, worker
+        self._created, self._worker = Timestamp(), worker
+        self._created.GetCurrentTime()
         self._admin: GrpcServer | None = None
         self._grpc: GrpcServer | None = None
         self._rest: RestServer | None = None
@@ -167,28 +171,93 @@ class App:
         self._spools.close()
 
 
-def _deployments(config: GatewayConfig, environ: Mapping[str, str]) -> list[Deployment]:
-    deployments = []
-    for entry in config.model_list:
-        problem = "; ".join(entry.problems)
-        if not problem:
-            try:
-                provider = build_provider(entry, config, environ)
-            except ValueError as error:
-                problem = str(error)
-        if problem:
-            _log.warning("deployment is unusable and left out", model=entry.model_name, problem=problem)
-            continue
-        deployments.append(
-            Deployment(
-                id=entry.model_info.id,
-                group=entry.model_name,
-                provider=provider,
-                weight=1.0 if entry.litellm_params.weight is None else float(entry.litellm_params.weight),
-                timeout=config.attempt_seconds(entry),
-            )
-        )
-    return deployments
+def _router_settings(config: GatewayConfig) -> RouterSettings:
+    router = config.router_settings
+    return RouterSettings(
+        fallbacks=config.fallbacks,
+        context_window_fallbacks=config.context_window_fallbacks,
+        content_policy_fallbacks=config.content_policy_fallbacks,
+        max_fallbacks=router.max_fallbacks,
+        num_retries=config.num_retries,
+        strategy=STRATEGIES[router.routing_strategy],
+        tag_filtering=router.enable_tag_filtering,
+    )
+
+
+def _table(config: GatewayConfig, environ: Mapping[str, str]) -> DeploymentTable:
+    made = [_deployment(entry, config, environ) for entry in config.model_list if not entry.is_wildcard]
+    deployments = [deployment for deployment in made if deployment is not None]
+    members = Counter(deployment.group for deployment in deployments)
+    for deployment in deployments:
+        deployment.health.alone = members[deployment.group] == 1
+    patterns = [entry for entry in config.model_list if entry.is_wildcard]
+    members = Counter(entry.model_name for entry in patterns if not entry.problems)
+    wildcards = [_wildcard(entry, config, environ, alone=members[entry.model_name] == 1) for entry in patterns]
+    created = Timestamp()
+    created.GetCurrentTime()
+    return DeploymentTable(
+        deployments,
+        wildcards=wildcards,
+        groups=[entry.model_name for entry in config.model_list if not entry.is_wildcard],
+        aliases=config.aliases,
+        created=created,
+    )
+
+
+def _deployment(
+    entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str], *, alone: bool = False
+) -> Deployment | None:
+    """The deployment of an entry; None, with a line in the log, when it cannot be used."""
+    problem = "; ".join(entry.problems)
+    if not problem:
+        try:
+            provider = build_provider(entry, config, environ)
+        except ValueError as error:
+            problem = str(error)
+    if problem:
+        _log.warning("deployment is unusable and left out", model=entry.model_name, problem=problem)
+        return None
+    params = entry.litellm_params
+    return Deployment(
+        id=entry.model_info.id,
+        group=entry.model_name,
+        provider=provider,
+        health=Health(_health_settings(entry, config), alone=alone),
+        weight=params.weight,
+        order=params.order,
+        timeout=config.attempt_seconds(entry),
+        tags=frozenset(params.tags),
+        cost_per_second=config.cost_per_second(entry),
+    )
+
+
+def _health_settings(entry: ModelEntry, config: GatewayConfig) -> HealthSettings:
+    params, router = entry.litellm_params, config.router_settings
+    cooldown = router.cooldown_time if params.cooldown_time is None else params.cooldown_time
+    return HealthSettings(
+        allowed_fails=config.allowed_fails,
+        cooldown_seconds=router.cooldown_time,
+        fixed_cooldown=params.cooldown_time,
+        rpm=params.rpm,
+        max_parallel_requests=params.max_parallel_requests,
+        disabled=router.disable_cooldowns or cooldown == 0,
+    )
+
+
+def _wildcard(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str], *, alone: bool) -> Wildcard:
+    def accepts(name: str) -> bool:
+        # Callers choose the name, and it goes to the provider, in some dialects as a part of the address.
+        if not _MODEL_NAME.fullmatch(name) or ".." in name:
+            return False
+        try:
+            return entry.concrete(name).litellm_params.provider in PROVIDERS
+        except ValueError:  # A bare name that does not tell whose model it is.
+            return False
+
+    def make(name: str) -> Deployment | None:
+        return _deployment(entry.concrete(name), config, environ, alone=alone)
+
+    return Wildcard(entry.model_name, make, accepts)
 
 
 def _tls_files(config: GatewayConfig) -> TlsFiles | None:

@@ -65,6 +65,10 @@ class Call:
     """What was tried so far, in order."""
     served_by: Try | None = None
     """The attempt that gave the answer."""
+    last_try: Try | None = None
+    """The attempt that was begun last."""
+    provider_headers: dict[str, str] = field(default_factory=dict)
+    """What the provider asked last sent along with its answer (an allow-list of its adapter's)."""
     surface: str = ""
     """Where it came in: `grpc`, `rest` or `command`."""
     method: str = ""

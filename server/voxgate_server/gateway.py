@@ -37,6 +37,7 @@ from voxgate_server.errors import (
     VoxgateError,
 )
 from voxgate_server.providers.base import Attempt
+from voxgate_server.routing.final_error import most_useful, with_attempts
 from voxgate_server.routing.route import GaveUp, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
@@ -87,7 +88,8 @@ class Gateway:
         self.limits = limits
         self.metrics = metrics or Metrics()
         self._spools = spools
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[int, Call] = {}
+        """By the identity of each: callers may choose their request ids, and choose the same one twice."""
 
     @property
     def calls_in_progress(self) -> int:
@@ -104,18 +106,19 @@ class Gateway:
         return list(self._calls.values())
 
     def cancel(self, request_id: str) -> None:
-        """Ends an open call, also at the provider; its caller is told.
+        """Ends the open calls with this id, also at the provider; their callers are told.
 
         Raises:
             NotFound: No open call has this id.
         """
-        call = self._calls.get(request_id)
-        if call is None:
+        calls = [call for call in self._calls.values() if call.request_id == request_id]
+        if not calls:
             raise NotFound(
                 f"No call '{request_id[:100]}' is in progress in this process; it may be over.", param="request_id"
             )
-        _log.warning("call cancelled by an operator", request_id=request_id)
-        call.cancel()
+        for call in calls:
+            _log.warning("call cancelled by an operator", request_id=request_id)
+            call.cancel()
 
     def models(self) -> list[Model]:
         """What callers can ask for, in order of the ids."""
@@ -162,7 +165,7 @@ class Gateway:
             max_bytes=self.limits.max_audio_bytes,
             expected_bytes=audio.size_bytes if audio.HasField("size_bytes") else None,
         )
-        call = self._calls[request_id] = Call(
+        call = Call(
             request_id=request_id,
             caller=caller,
             audio=audio,
@@ -173,6 +176,7 @@ class Gateway:
             method=method,
             task=asyncio.current_task(),
         )
+        self._calls[id(call)] = call
         return call
 
     def plan(self, call: Call, config: TranscriptionConfig) -> None:
@@ -193,7 +197,7 @@ class Gateway:
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held and writes its line in the log."""
-        del self._calls[call.request_id]
+        del self._calls[id(call)]
         spool_bytes = call.spool.size
         call.spool.close()
         labels = call.config.labels
@@ -235,14 +239,15 @@ class Gateway:
         """
         await self._identify(call)
         route = self.router.route(call.hops, deadline=call.deadline)
+        errors: list[VoxgateError] = []
         while True:
             step = route.next(time.monotonic())
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)
                 continue
             if isinstance(step, GaveUp):
-                step.error.attempts = list(call.attempts)
-                raise step.error
+                cause = most_useful(errors) if step.error in errors else step.error
+                raise with_attempts(cause, call.attempts)
             sequence = 0
             try:
                 async with contextlib.aclosing(self._attempt(call, step)) as events:
@@ -256,8 +261,9 @@ class Gateway:
             except VoxgateError as error:
                 if call.spool.error is not None:
                     raise  # The upload itself failed; nobody can mend that.
-                error.attempts = list(call.attempts)
+                errors.append(error)
                 if (sequence and call.streamed) or time.monotonic() >= call.deadline:
+                    with_attempts(error, call.attempts)
                     raise
                 status = call.attempts[-1].http_status if call.attempts[-1].HasField("http_status") else None
                 route.failed(step, error, status, time.monotonic())
@@ -289,6 +295,7 @@ class Gateway:
         report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
         report.outcome = ATTEMPT_OUTCOME_CANCELLED
         call.attempts.append(report)
+        call.last_try = step
         failure: VoxgateError | None = None
         audio_seconds: float | None = None
         first = True
@@ -321,6 +328,7 @@ class Gateway:
             raise
         finally:
             _set_latency(report.latency, started)
+            call.provider_headers = attempt.response_headers
             ended = time.monotonic()
             self.metrics.attempt_ended(
                 provider.name, step.deployment.id, _ATTEMPT_OUTCOMES[report.outcome], ended - started, audio_seconds

@@ -62,8 +62,7 @@ class TestTheDocumentsOfLitellm:
         loaded = load_config(FIXTURES / "litellm-fallbacks.yaml", {"OPENAI_API_KEY": "x"})
         assert loaded.config.fallbacks == {"whisper-primary": ("whisper-backup",)}
         assert any(
-            line.startswith("19:3: router_settings.num_retries: has no effect in this release")
-            for line in lines(loaded)
+            line.startswith("19:3: router_settings.num_retries: works differently here") for line in lines(loaded)
         )
 
 

@@ -33,6 +33,7 @@ def test_a_configuration_that_loads(write) -> None:
           fallbacks: [{{a: [os.environ/E]}}]
         general_settings: {{master_key: {CANARY}, database_url: "postgresql://u:{CANARY}@h/d"}}
         unknown: {CANARY}
+        voxgate: {{portkey: {{configs: {{pc-1: {{targets: [{{api_key: os.environ/E}}]}}}}}}}}
         """
     )
     loaded = load_config(path, {"E": CANARY})
@@ -41,13 +42,21 @@ def test_a_configuration_that_loads(write) -> None:
         assert entry.litellm_params.api_key is not None
         assert entry.litellm_params.api_key.get_secret_value() == CANARY
     assert first.litellm_params.extras == {"vendor_secret": CANARY}
+    assert loaded.config.credentials["c"]["api_key"] == CANARY
+    assert loaded.config.voxgate.portkey.configs == {"pc-1": {"targets": [{"api_key": CANARY}]}}
     # An alias or a fallback is a name and part of the configuration's repr; the rest is not.
     names = loaded.config.model_copy(update={"router_settings": type(loaded.config.router_settings)()})
     shown = [repr(names), str(names), repr(loaded.environment), repr(first), str(first.litellm_params)]
+    shown += [repr(loaded.config.credentials), repr(loaded.config.credentials["c"]), repr(loaded.config.voxgate)]
     shown += [repr(first.litellm_params.extra_headers), repr(loaded.warnings), *map(str, loaded.warnings)]
     shown += [
         repr(check(path)),
-        names.model_dump_json(exclude={"model_list": {"__all__": {"litellm_params": {"extras"}}}}),
+        names.model_dump_json(
+            exclude={
+                "model_list": {"__all__": {"litellm_params": {"extras"}}},
+                "voxgate": {"portkey": {"configs"}},
+            }
+        ),
     ]
     assert [text for text in shown if CANARY in text] == []
 
@@ -77,6 +86,8 @@ def test_a_configuration_that_loads(write) -> None:
         f"voxgate: {{listen: {{grpc_port: {CANARY}}}}}",
         f"voxgate: {{tls: {{private_key: {CANARY}, certificate: {CANARY}}}}}",
         f"voxgate: {{limits: {{max_audio_bytes: {CANARY}}}}}",
+        f"voxgate: {{portkey: {{configs: {{pc-1: {CANARY}}}}}}}",
+        f"credential_list: [{{credential_name: c, credential_values: {CANARY}}}]",
         f"{CANARY}",
     ],
 )

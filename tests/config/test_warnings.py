@@ -15,10 +15,10 @@ class TestWarnings:
             """\
             model_list:
               - model_name: a
-                litellm_params: {model: openai/x, rpm: 1, api_bse: 1}
+                litellm_params: {model: openai/x, tpm: 1, api_bse: 1}
                 model_inf: {}
               - model_name: b
-                litellm_params: {model: openai/y, rpm: 2}
+                litellm_params: {model: openai/y, tpm: 2}
             router_setings: {timeout: 1}
             voxgate: {limits: {max_audio_byte: 3}}
             litellm_settings: {cache_params: {type: redis}, request_timeout: 3}
@@ -26,7 +26,8 @@ class TestWarnings:
         )
         assert lines(loaded) == [
             (
-                "3:39: model_list.0.litellm_params.rpm: has no effect in this release: planned: limits per deployment"
+                "3:39: model_list.0.litellm_params.tpm: has no effect in this release: planned: limits in tokens;"
+                " rpm and max_parallel_requests are kept"
                 " (the first of 2 places)"
             ),
             (

@@ -9,12 +9,12 @@ from voxgate.admin.v1 import admin_service_pb2 as admin
 from voxgate.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 
 from tests.providers.openai_emulator import OpenAIEmulator, hang
-from tests.running import AUTH, METADATA
-from tests.serve.processes import PATIENCE, free_ports, post, serving, started
+from tests.running import AUTH, METADATA, openai_config
+from tests.serve.processes import PATIENCE, configured, free_ports, post, serving, started
 
 
 async def test_each_worker_has_its_own(config: Path, tmp_path: Path) -> None:
-    # Two adjacent ports; the one behind a free one is free nearly always, and the server says so when it is not.
+    # The port behind a free one is free nearly always, and the server says so when it is not.
     (port,) = free_ports(1)
     arguments: list[object] = ["--config", config, "--workers", 2, "--admin-port", port]
     async with serving(arguments, tmp_path) as server:
@@ -24,6 +24,13 @@ async def test_each_worker_has_its_own(config: Path, tmp_path: Path) -> None:
             async with aio.insecure_channel(f"127.0.0.1:{port + worker - 1}") as channel:
                 info = await AdminServiceStub(channel).GetServerInfo(admin.GetServerInfoRequest(), metadata=METADATA)
             assert info.worker == worker
+
+
+async def test_the_configuration_chooses_it(tmp_path: Path, emulator: OpenAIEmulator) -> None:
+    file = configured(tmp_path, openai_config(emulator.url, extra="voxgate: {admin: {host: localhost, port: 0}}"))
+    async with serving(["--config", file], tmp_path) as server:
+        await server.is_ready()
+        assert any("AdminService on localhost:" in line for line in server.lines)
 
 
 async def test_what_holds_up_the_end_can_be_seen_and_ended(

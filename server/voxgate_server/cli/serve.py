@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--admin-port",
     type=click.IntRange(0, 65535),
-    help="Port for AdminService on 127.0.0.1, 0 for a free one; the first of several workers' ports.  [default: none]",
+    help="Port for AdminService, 0 for a free one; with --workers, the first one's.  [default: none]",
 )
 @click.option(
     "--workers",
@@ -64,7 +64,7 @@ def serve(
     """Runs the gateway until SIGTERM or SIGINT.
 
     Then it takes no new calls, gives those in progress 30 seconds to end (voxgate.limits.drain_seconds) and exits
-    with 0. A second signal ends it at once. Options win over the configuration's voxgate.listen.
+    with 0. A second signal ends it at once. Options win over the configuration's voxgate.listen and voxgate.admin.
     """
     # gRPC's preparations for a fork are for children that go on with it, and write a line for each. Ours, the embedded
     # recognisers, start another program at once.
@@ -80,8 +80,11 @@ def serve(
     host = listen.host if host is None else host
     grpc_port = listen.grpc_port if grpc_port is None else grpc_port
     rest_port = listen.rest_port if rest_port is None else rest_port
+    admin_port = config.voxgate.admin.port if admin_port is None else admin_port
     try:
         check_host(host, has_key=config.master_key is not None)
+        if admin_port is not None:
+            check_host(config.voxgate.admin.host, has_key=config.master_key is not None)
     except ListenError as error:
         raise click.ClickException(str(error)) from error
     if workers > 1:
@@ -124,6 +127,7 @@ async def _serve(
             host=host,
             grpc_port=grpc_port,
             rest_port=rest_port,
+            admin_host=config.voxgate.admin.host,
             admin_port=admin_port,
             share_ports=worker is not None,
         )

@@ -21,6 +21,7 @@ _SAYINGS: Mapping[str, str] = {
     "missing": "is required",
     "string_type": "must be text",
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "too_long": "must have at most {max_length} characters",
     "int_type": "must be a whole number",
@@ -42,6 +43,7 @@ _SAYINGS: Mapping[str, str] = {
     "model_attributes_type": _MAP,
     "list_type": _LIST,
     "tuple_type": _LIST,
+    "literal_error": "must be {expected}",
     "path_type": "must be text, the path of a file",
 }
 """What is allowed, by pydantic's type of error. Pydantic's own sentences are not used: some quote the value."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from voxgate_server.config.explain import shown
-from voxgate_server.config.models import fallback_rules, meanings
 from voxgate_server.config.problems import Hints, Place, Problem, dotted, quoted
+from voxgate_server.config.router import FALLBACK_MAPS, fallback_rules, meanings
 from voxgate_server.config.tree import Node, find, plain
 
 __all__ = ["check_groups"]
@@ -31,12 +31,14 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
         name, exists = find(entry, ("model_name",))
         if exists and isinstance(name.value, str | int):
             groups[str(name.value)] = None
-    wildcards = tuple(name[:-1] for name in groups if name.endswith("*"))
+    wildcards = [name.partition("*")[::2] for name in groups if "*" in name]
     aliases = {alias: (node.map.get("model", node)) for alias, node in _section(root, "model_group_alias").map.items()}
     hints = Hints()
 
     def check(name: str, node: Node, path: tuple[str | int, ...]) -> None:
-        if name in groups or name in aliases or name == "*" or name.startswith(wildcards):
+        if name in groups or name in aliases or name == "*":
+            return
+        if any(name.startswith(head) and name.endswith(tail) for head, tail in wildcards):
             return
         found = quoted(name) if node.value != name else shown(node, path, is_name=True)
         what = f"{dotted(path)}: no entry of model_list is called {found}{hints.hint(name, groups)}"
@@ -51,9 +53,9 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
         problems.append(Problem(place, f"router_settings.model_group_alias: the alias leads back to itself: {circle}"))
 
     in_the_end = meanings({alias: name for alias, names in means.items() for name in names})
-    fallbacks: Graph = {}
+    graphs: dict[str, Graph] = {kind: {} for kind in FALLBACK_MAPS}
     sources: set[tuple[str | int, ...]] = set()
-    for group, target, path, node in _rules(root):
+    for kind, group, target, path, node in _rules(root):
         check(target, node, path)
         # `*` stands for every group without fallbacks of its own, among them the one it names.
         if group != "*":
@@ -62,9 +64,10 @@ def check_groups(root: Node, served: Iterable[str], problems: list[Problem], war
                 written = find(root, path[:-1])[0]
                 check(group, replace(written, place=written.key or written.place), path[:-1])
             source, destination = (in_the_end.get(name, name) for name in (group, target))
-            fallbacks.setdefault(source, {}).setdefault(destination, node.place)
-    for circle, place in _circles(fallbacks):
-        problems.append(Problem(place, f"fallbacks: a group would be its own fallback: {circle}"))
+            graphs[kind].setdefault(source, {}).setdefault(destination, node.place)
+    for kind, graph in graphs.items():
+        for circle, place in _circles(graph):
+            problems.append(Problem(place, f"{kind}: a group would be its own fallback: {circle}"))
 
 
 def _section(root: Node, key: str) -> Node:
@@ -73,18 +76,19 @@ def _section(root: Node, key: str) -> Node:
     return node if exists else root.holding({})
 
 
-def _rules(root: Node) -> Iterable[tuple[str, str, tuple[str | int, ...], Node]]:
-    """Group, target, path and node of every fallback."""
+def _rules(root: Node) -> Iterable[tuple[str, str, str, tuple[str | int, ...], Node]]:
+    """Kind, group, target, path and node of every fallback."""
     for section in ("router_settings", "litellm_settings"):
-        listed, exists = find(root, (section, "fallbacks"))
-        for group, target, below in fallback_rules(plain(listed)) if exists else ():
-            path = (section, "fallbacks", *below)
-            node = find(root, path)[0]
-            yield group, target, path, node.map.get("model", node)
+        for kind in FALLBACK_MAPS:
+            listed, exists = find(root, (section, kind))
+            for group, target, below in fallback_rules(plain(listed)) if exists else ():
+                path = (section, kind, *below)
+                node = find(root, path)[0]
+                yield kind, group, target, path, node.map.get("model", node)
         listed, exists = find(root, (section, "default_fallbacks"))
         for number, node in enumerate((listed.items or (listed,)) if exists else ()):
             if isinstance(node.value, str):
-                yield "*", node.value, (section, "default_fallbacks", number), node
+                yield "fallbacks", "*", node.value, (section, "default_fallbacks", number), node
 
 
 def _circles(graph: Mapping[str, Mapping[str, Place]]) -> list[tuple[str, Place]]:

@@ -35,11 +35,16 @@ class Key:
 
 _PARAMS = "model_list.*.litellm_params"
 _INFO = "model_list.*.model_info"
-_PRICES = (
-    "input_cost_per_second output_cost_per_second input_cost_per_token input_cost_per_audio_token output_cost_per_token"
-)
+_SECOND_PRICES = "input_cost_per_second output_cost_per_second"
+_TOKEN_PRICES = "input_cost_per_token input_cost_per_audio_token output_cost_per_token"  # noqa: S105
+_TOKEN_COST = "planned: cost of a call; cost-based-routing compares prices per second of audio"  # noqa: S105
+_SECOND_COST = "chooses the cheapest in cost-based-routing; planned: cost of a call"
+_RETRIES = "attempts after the first at each group; in an outage a budget of a tenth of the calls bounds them"
+_FAILS = "counts failures in a row, besides more than half of the requests of a minute"
+_LARGE = "tried when a provider finds the recording too large"
+_WINDOW = "counted in each process for itself"
 _REDIS = "planned: state shared between machines"
-_LIMITS = "planned: limits per deployment"
+_LIMITS = "planned: limits in tokens; rpm and max_parallel_requests are kept"
 _ACCOUNTS = "planned: keys and budgets"
 _COST = "planned: cost of a call"
 _CHAT = "has no meaning for transcription"
@@ -63,26 +68,38 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     (_PARAMS, "api_version region_name tenant_id client_id client_secret azure_ad_token", _IGNORED, "planned: azure"),
     (_PARAMS, "vertex_project vertex_location vertex_credentials", _IGNORED, "planned: vertex_ai"),
     (_PARAMS, "configurable_clientside_auth_params", _IGNORED, "planned: credentials sent by callers"),
-    (_PARAMS, "rpm tpm itpm otpm max_parallel_requests", _IGNORED, _LIMITS),
+    (_PARAMS, "rpm max_parallel_requests", _HONOURED, _WINDOW),
+    (_PARAMS, "tpm itpm otpm", _IGNORED, _LIMITS),
     (_PARAMS, "max_budget budget_duration default_api_key_tpm_limit default_api_key_rpm_limit", _IGNORED, _ACCOUNTS),
     (_PARAMS, "max_file_size_mb", _IGNORED, "use voxgate.limits.max_audio_bytes, which holds for all deployments"),
     (_PARAMS, "weight", _HONOURED, "a weight of 0 comes last"),
-    (_PARAMS, "order tags tag_regex", _IGNORED, "planned: routing strategies"),
-    (_PARAMS, "cooldown_time max_retries num_retries", _IGNORED, "planned: retries and cooldown"),
+    (_PARAMS, "order", _HONOURED, "1 first; higher ones after all lower ones failed"),
+    (_PARAMS, "tags", _HONOURED, "read when router_settings.enable_tag_filtering is set"),
+    (_PARAMS, "tag_regex", _IGNORED, "planned: tags by pattern"),
+    (_PARAMS, "cooldown_time", _HONOURED, ""),
+    (_PARAMS, "max_retries num_retries", _IGNORED, "use router_settings.num_retries, which holds for all groups"),
     (_PARAMS, "stream_timeout", _IGNORED, "planned: answers as a stream"),
     (_PARAMS, "mock_response", _IGNORED, "planned: mock answers"),
     (_PARAMS, "guardrails", _IGNORED, "planned: guardrails"),
-    (_PARAMS, _PRICES, _IGNORED, _COST),
+    (_PARAMS, _SECOND_PRICES, _DIFFERS, _SECOND_COST),
+    (_PARAMS, _TOKEN_PRICES, _IGNORED, _TOKEN_COST),
     (_INFO, "id mode", _HONOURED, ""),
-    (_INFO, "base_model " + _PRICES, _IGNORED, _COST),
+    (_INFO, "base_model", _IGNORED, _COST),
+    (_INFO, _SECOND_PRICES, _DIFFERS, _SECOND_COST),
+    (_INFO, _TOKEN_PRICES, _IGNORED, _TOKEN_COST),
     (_INFO, "tier team_id access_windows blocked", _IGNORED, _ACCOUNTS),
-    (_INFO, "cooldown cooldown_time allowed_fails allowed_fails_policy", _IGNORED, "planned: retries and cooldown"),
-    (_INFO, "enable_tag_filtering", _IGNORED, "planned: routing strategies"),
+    (_INFO, "cooldown cooldown_time", _IGNORED, "use litellm_params.cooldown_time"),
+    (_INFO, "allowed_fails allowed_fails_policy", _IGNORED, "use router_settings.allowed_fails"),
+    (_INFO, "enable_tag_filtering", _IGNORED, "use router_settings.enable_tag_filtering"),
     (_INFO, "health_check_timeout health_check_model disable_background_health_check", _IGNORED, _HEALTH),
     # router_settings
     ("router_settings", "fallbacks model_group_alias", _HONOURED, ""),
     ("router_settings", "default_fallbacks", _HONOURED, ""),
+    ("router_settings", "context_window_fallbacks", _HONOURED, _LARGE),
+    ("router_settings", "content_policy_fallbacks", _HONOURED, ""),
     ("router_settings.fallbacks.*.*.*", "model", _HONOURED, ""),
+    ("router_settings.context_window_fallbacks.*.*.*", "model", _HONOURED, ""),
+    ("router_settings.content_policy_fallbacks.*.*.*", "model", _HONOURED, ""),
     ("router_settings.model_group_alias.*", "model", _HONOURED, ""),
     ("router_settings.model_group_alias.*", "hidden", _IGNORED, "planned: aliases that are not listed"),
     (
@@ -91,27 +108,27 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
         _DIFFERS,
         "seconds of one attempt; voxgate.limits.request_timeout_seconds bounds all",
     ),
-    ("router_settings", "routing_strategy routing_strategy_args", _IGNORED, "planned: routing strategies"),
-    ("router_settings", "num_retries retry_after retry_policy model_group_retry_policy", _IGNORED, "planned: retries"),
-    ("router_settings", "max_fallbacks", _IGNORED, "planned: every fallback that is configured is tried"),
-    (
-        "router_settings",
-        "cooldown_time allowed_fails allowed_fails_policy disable_cooldowns",
-        _IGNORED,
-        "planned: cooldown",
-    ),
-    ("router_settings", "context_window_fallbacks", _IGNORED, "planned: fallbacks for recordings too long for a model"),
-    ("router_settings", "content_policy_fallbacks", _IGNORED, "planned: fallbacks after refusals of content"),
+    ("router_settings", "routing_strategy", _HONOURED, "latency is per second of audio, usage in seconds of audio"),
+    ("router_settings", "routing_strategy_args", _IGNORED, "the strategies have nothing to set"),
+    ("router_settings", "num_retries", _DIFFERS, _RETRIES),
+    ("router_settings", "retry_after", _IGNORED, "waits are at random under a doubling ceiling, or the provider's own"),
+    ("router_settings", "retry_policy model_group_retry_policy", _IGNORED, "planned: retries by the kind of failure"),
+    ("router_settings", "max_fallbacks disable_cooldowns", _HONOURED, ""),
+    ("router_settings", "cooldown_time", _DIFFERS, "doubled, up to 300 s, each time a deployment fails again after it"),
+    ("router_settings", "allowed_fails", _DIFFERS, _FAILS),
+    ("router_settings", "allowed_fails_policy", _IGNORED, "planned: cooldown by the kind of failure"),
     ("router_settings", "enable_pre_call_checks optional_pre_call_checks", _IGNORED, "planned: checks before a call"),
     ("router_settings", "deployment_affinity_ttl", _IGNORED, "planned: checks before a call"),
-    ("router_settings", "enable_tag_filtering tag_filtering_match_any routing_groups", _IGNORED, "planned: tags"),
-    ("router_settings", "enable_weighted_failover", _IGNORED, "planned: routing strategies"),
+    ("router_settings", "enable_tag_filtering", _HONOURED, ""),
+    ("router_settings", "tag_filtering_match_any", _IGNORED, "one tag in common is enough"),
+    ("router_settings", "routing_groups", _IGNORED, "planned: routing groups"),
+    ("router_settings", "enable_weighted_failover", _IGNORED, "a failed call always goes on to the rest of its group"),
     ("router_settings", "provider_budget_config", _IGNORED, _ACCOUNTS),
     ("router_settings", "alerting_config", _IGNORED, _LOGGING),
     ("router_settings", "redis_url redis_host redis_port redis_password redis_db cache_kwargs", _IGNORED, _REDIS),
     ("router_settings", "cache_responses caching_groups", _IGNORED, "planned: cache"),
     ("router_settings", "client_ttl", _IGNORED, "connections are kept as long as they are of use"),
-    ("router_settings", "default_max_parallel_requests", _IGNORED, _LIMITS),
+    ("router_settings", "default_max_parallel_requests", _IGNORED, "use max_parallel_requests of each deployment"),
     ("router_settings", "default_litellm_params", _IGNORED, "planned: defaults for deployments"),
     (
         "router_settings",
@@ -123,19 +140,17 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     # litellm_settings
     ("litellm_settings", "fallbacks", _HONOURED, ""),
     ("litellm_settings", "default_fallbacks drop_params", _HONOURED, ""),
+    ("litellm_settings", "context_window_fallbacks", _HONOURED, _LARGE),
+    ("litellm_settings", "content_policy_fallbacks", _HONOURED, ""),
     ("litellm_settings.fallbacks.*.*.*", "model", _HONOURED, ""),
+    ("litellm_settings.context_window_fallbacks.*.*.*", "model", _HONOURED, ""),
+    ("litellm_settings.content_policy_fallbacks.*.*.*", "model", _HONOURED, ""),
     ("litellm_settings", "request_timeout", _DIFFERS, "seconds of one attempt; see router_settings.timeout"),
     ("litellm_settings", "callbacks success_callback failure_callback service_callback", _IGNORED, _LOGGING),
     ("litellm_settings", "turn_off_message_logging redact_user_api_key_info json_logs", _IGNORED, _LOGGING),
     ("litellm_settings", "cache cache_params", _IGNORED, "planned: cache"),
-    ("litellm_settings", "num_retries allowed_fails", _IGNORED, "planned: retries and cooldown"),
-    (
-        "litellm_settings",
-        "context_window_fallbacks",
-        _IGNORED,
-        "planned: fallbacks for recordings too long for a model",
-    ),
-    ("litellm_settings", "content_policy_fallbacks", _IGNORED, "planned: fallbacks after refusals of content"),
+    ("litellm_settings", "num_retries", _DIFFERS, _RETRIES),
+    ("litellm_settings", "allowed_fails", _DIFFERS, _FAILS),
     ("litellm_settings", "max_budget budget_duration max_end_user_budget", _IGNORED, _ACCOUNTS),
     ("litellm_settings", "default_internal_user_params default_team_settings", _IGNORED, _ACCOUNTS),
     ("litellm_settings", "upperbound_key_generate_params model_group_settings", _IGNORED, _ACCOUNTS),
@@ -151,7 +166,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
         _IGNORED,
         "a weak key is warned about, never refused",
     ),
-    ("general_settings", "dangerously_allow_mock_testing_request_params", _IGNORED, "planned: mock failures"),
+    ("general_settings", "dangerously_allow_mock_testing_request_params", _HONOURED, "for mock_testing_fallbacks"),
     ("general_settings", "database_url store_model_in_db disable_spend_logs proxy_batch_write_at", _IGNORED, _ACCOUNTS),
     ("general_settings", "custom_auth", _IGNORED, "names Python code of LiteLLM's"),
     ("general_settings", "key_management_system", _IGNORED, "secrets come from the environment"),

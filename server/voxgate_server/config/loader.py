@@ -79,6 +79,7 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None 
     data = _with_defaults(data, environment)
     check_groups(root, () if has_models else _names(data), problems, warnings)
     _check_ids(root, problems)
+    _check_wildcards(root, problems)
     try:
         config = GatewayConfig.model_validate(data)
     except ValidationError as error:
@@ -146,6 +147,28 @@ def _check_ids(root: Node, problems: list[Problem]) -> None:
             problems.append(Problem(node.place, what))
 
 
+def _check_wildcards(root: Node, problems: list[Problem]) -> None:
+    """Sees to it that a `*` stands for one thing: the same text in the name callers ask for and in the model."""
+    for index, entry in enumerate(find(root, ("model_list",))[0].items):
+        name, model = find(entry, ("model_name",))[0], find(entry, ("litellm_params", "model"))[0]
+        stars = {
+            "model_name": (name, (name.text or "").count("*")),
+            "litellm_params.model": (model, (model.text or "").count("*")),
+        }
+        for key, (node, count) in stars.items():
+            if count > 1:
+                what = f"model_list.{index}.{key}: has {count} `*`; one stands for any text, more have no meaning"
+                problems.append(Problem(node.place, what))
+        counts = [count for _, count in stars.values()]
+        if sorted(counts) == [0, 1]:
+            have, lack = sorted(stars, key=lambda key: -stars[key][1])
+            what = (
+                f"model_list.{index}.{have}: has a `*`, and {lack} has none; both need one, which stands for the same"
+                " text in both (as in openai/*), or neither"
+            )
+            problems.append(Problem(stars[have][0].place, what))
+
+
 def _finished(
     config: GatewayConfig,
     root: Node,
@@ -178,8 +201,11 @@ def _reasons(index: int, entry: ModelEntry, node: Node) -> list[Problem]:
     if mode is not None and mode not in AUDIO_MODES:
         place = node.map["model_info"].map["mode"].place
         return [Problem(place, f"model_list.{index}.model_info.mode: {quoted(mode)} is not transcription")]
+    params = entry.litellm_params
+    if "*" in params.model.partition("/")[0] and params.custom_llm_provider is None:
+        return []  # The name a caller asks for tells the provider.
     try:
-        _ = entry.litellm_params.provider
+        _ = params.provider
     except ValueError as error:
         return [Problem(_place_of_model(node), f"model_list.{index}.litellm_params.model: {error}")]
     return []

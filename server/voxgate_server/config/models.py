@@ -1,25 +1,33 @@
 """LiteLLM's part of the configuration, as far as this release reads it, checked and unchangeable."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 
+from voxgate_server.config.hidden import Hidden
 from voxgate_server.config.keys import Standing, standing
+from voxgate_server.config.router import Cooldown, LitellmSettings, RouterSettings, fallback_map, meanings
 from voxgate_server.config.settings import VoxgateSettings
 from voxgate_server.config.types import Amount, Count, Headers, HttpUrl, Seconds, SecretText, Section, Text, Texts
 
 __all__ = [
-    "Alias",
     "GatewayConfig",
     "GeneralSettings",
     "LitellmParams",
-    "LitellmSettings",
     "ModelEntry",
     "ModelInfo",
-    "RouterSettings",
     "split_model",
 ]
 
@@ -100,13 +108,15 @@ class LitellmParams(_Prices):
     weight: Amount | None = None
     """Share of the group's calls."""
     rpm: Count | None = None
-    """Requests a minute."""
-    order: Count | None = None
-    """Rank inside the group, 1 first."""
+    """Requests it takes a minute."""
+    order: Count = 1
+    """Rank inside the group; higher ones are asked after all lower ones failed. Default 1."""
     tags: Texts = ()
     """Words by which callers choose among deployments."""
     max_parallel_requests: Count | None = None
-    """Requests in progress at once."""
+    """Requests it takes at once."""
+    cooldown_time: Cooldown | None = None
+    """Seconds it is left alone when it fails, 0 for never, whatever the provider says. Default: by the router."""
     extras: Mapping[str, Any] = Field(default={}, repr=False)
     """Keys LiteLLM has no meaning for, for the provider's adapter. May hold secrets: never show them."""
 
@@ -149,10 +159,30 @@ class ModelEntry(Section):
     """A deployment. Several with one `model_name` form a group."""
 
     model_name: Text
-    """The group: the name callers ask for."""
+    """The group: the name callers ask for. With one `*`, a group for every name that fits."""
     litellm_params: LitellmParams
     model_info: ModelInfo = ModelInfo()
     _problems: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every model whose name fits."""
+        return "*" in self.model_name
+
+    def concrete(self, name: str) -> "ModelEntry":
+        """The deployment a wildcard stands for.
+
+        Args:
+            name: What the `*` stands for.
+        """
+        params = self.litellm_params
+        info = self.model_info.model_copy(update={"id": f"{self.model_info.id}:{name}"})
+        update = {
+            "model_name": self.model_name.replace("*", name),
+            "litellm_params": params.model_copy(update={"model": params.model.replace("*", name)}),
+            "model_info": info,
+        }
+        return self.model_copy(update=update)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -166,92 +196,23 @@ class ModelEntry(Section):
         return entry
 
 
-def fallback_rules(value: Any) -> Iterator[tuple[str, str, tuple[str | int, ...]]]:
-    """`(group, target, path)` of each target in a list of maps, in order, as far as it has that form.
-
-    Args:
-        value: `[{"group": ["target", …]}, …]`; a target may also be a map with `model`.
-    """
-    for index, rule in enumerate(value if isinstance(value, list | tuple) else ()):
-        for group, targets in rule.items() if isinstance(rule, Mapping) else ():
-            listed = [targets] if isinstance(targets, str) else targets if isinstance(targets, list | tuple) else []
-            for number, target in enumerate(listed):
-                name = target.get("model") if isinstance(target, Mapping) else target
-                if isinstance(name, str):
-                    yield group, name, (index, group, number)
-
-
-def _target(value: Any) -> Any:
-    return value["model"] if isinstance(value, dict) and "model" in value else value
-
-
-def _one_or_more(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Fallbacks = tuple[
-    Mapping[str, Annotated[tuple[Annotated[Text, BeforeValidator(_target)], ...], BeforeValidator(_one_or_more)]], ...
-]
-"""LiteLLM's form: a list of maps from a group to the groups tried after it, in order."""
-
-
-class Alias(Section):
-    """Another name for a group."""
-
-    model: Text
-    """The group, or another alias."""
-    hidden: bool = False
-    """Not listed among the models. Default false."""
-
-
-def meanings(direct: Mapping[str, str]) -> dict[str, str]:
-    """What each name means in the end, where a name may mean another name. A circle ends where it is entered."""
-    found: dict[str, str] = {}
-    for name in direct:
-        trail: dict[str, None] = {}
-        end = name
-        while end in direct and end not in found and end not in trail:
-            trail[end] = None
-            end = direct[end]
-        found.update(dict.fromkeys(trail, found.get(end, end)))
-    return found
-
-
-def _alias(value: Any) -> Any:
-    return {"model": value} if isinstance(value, str) else value
-
-
-class RouterSettings(Section):
-    """How calls find their deployment."""
-
-    timeout: Seconds | None = None
-    """Seconds one attempt may take. Default: `litellm_settings.request_timeout`."""
-    fallbacks: Fallbacks = ()
-    """Groups tried after a group has failed."""
-    default_fallbacks: Texts = ()
-    """Groups tried after a group without fallbacks of its own has failed."""
-    model_group_alias: Mapping[str, Annotated[Alias, BeforeValidator(_alias)]] = {}
-    """Other names for groups. An alias wins over a group of the same name."""
-
-
-class LitellmSettings(Section):
-    """Settings of LiteLLM as a whole."""
-
-    request_timeout: Seconds | None = None
-    """Seconds one attempt may take. Default: the rest of the call's own time."""
-    drop_params: bool = False
-    """Leave out, and report, options a model cannot do. Default false: such a call is refused."""
-    fallbacks: Fallbacks = ()
-    """As in `router_settings`, where they win."""
-    default_fallbacks: Texts = ()
-    """As in `router_settings`, where they win."""
-
-
 class GeneralSettings(Section):
     """Settings of the server."""
 
     master_key: SecretText | None = None
     """The key callers have to show. Default: the variable LITELLM_MASTER_KEY; without either, no key is asked for."""
+    dangerously_allow_mock_testing_request_params: bool = False
+    """Every caller may ask for a failure (`mock_testing_fallbacks`). Default false: only with an admin key."""
+
+
+def _credentials(value: Any) -> Hidden[Hidden[Any]]:
+    """By name. What is wrong with the list was found when names were looked up in it."""
+    found: dict[str, Hidden[Any]] = {}
+    for entry in value if isinstance(value, list) else ():
+        if isinstance(entry, dict) and isinstance(name := entry.get("credential_name"), str):
+            values = entry.get("credential_values")
+            found[name] = Hidden(values if isinstance(values, dict) else {})
+    return Hidden(found)
 
 
 class GatewayConfig(Section):
@@ -263,6 +224,10 @@ class GatewayConfig(Section):
     litellm_settings: LitellmSettings = LitellmSettings()
     general_settings: GeneralSettings = GeneralSettings()
     voxgate: VoxgateSettings = VoxgateSettings()
+    credentials: Annotated[Hidden[Hidden[Any]], PlainValidator(_credentials), PlainSerializer(list)] = Field(
+        default=Hidden({}), validation_alias="credential_list"
+    )
+    """The values of each entry of `credential_list`, by its name."""
 
     @property
     def master_key(self) -> SecretStr | None:
@@ -273,12 +238,34 @@ class GatewayConfig(Section):
     def fallbacks(self) -> Mapping[str, tuple[str, ...]]:
         """What is tried after each group, in order; `*` stands for the groups that have no entry."""
         router, general = self.router_settings, self.litellm_settings
-        found: dict[str, list[str]] = {}
-        for group, target, _ in fallback_rules(router.fallbacks or general.fallbacks):
-            found.setdefault(group, []).append(target)
+        found = fallback_map(router.fallbacks or general.fallbacks)
         if default := router.default_fallbacks or general.default_fallbacks:
-            found.setdefault("*", list(default))
-        return {group: tuple(dict.fromkeys(targets)) for group, targets in found.items()}
+            found.setdefault("*", tuple(dict.fromkeys(default)))
+        return found
+
+    @cached_property
+    def context_window_fallbacks(self) -> Mapping[str, tuple[str, ...]]:
+        """What is tried instead after a provider found the recording too large, in the form of `fallbacks`."""
+        router, general = self.router_settings, self.litellm_settings
+        return fallback_map(router.context_window_fallbacks or general.context_window_fallbacks)
+
+    @cached_property
+    def content_policy_fallbacks(self) -> Mapping[str, tuple[str, ...]]:
+        """What is tried instead after a provider refused the content, in the form of `fallbacks`."""
+        router, general = self.router_settings, self.litellm_settings
+        return fallback_map(router.content_policy_fallbacks or general.content_policy_fallbacks)
+
+    @property
+    def num_retries(self) -> int | None:
+        """Attempts after the first at each group; None when nothing is configured."""
+        own = self.router_settings.num_retries
+        return self.litellm_settings.num_retries if own is None else own
+
+    @property
+    def allowed_fails(self) -> int:
+        """Failures in a row after which a deployment is not yet left alone."""
+        own = self.router_settings.allowed_fails
+        return self.litellm_settings.allowed_fails if own is None else own
 
     @cached_property
     def aliases(self) -> Mapping[str, str]:
@@ -294,3 +281,16 @@ class GatewayConfig(Section):
         """Whether options the model cannot do are left out, and reported, instead of refused."""
         own = entry.litellm_params.drop_params
         return self.litellm_settings.drop_params if own is None else own
+
+    def cost_per_second(self, entry: ModelEntry) -> float | None:
+        """US dollars for a second of audio, as configured at the deployment; None when nothing is.
+
+        Each price is that of `litellm_params`, else that of `model_info`. LiteLLM's lists put the price of audio on
+        the output for some models and 0 for the rest, so an output price above 0 wins.
+        """
+        params, info = entry.litellm_params, entry.model_info
+        output = info.output_cost_per_second if params.output_cost_per_second is None else params.output_cost_per_second
+        if output:
+            return output
+        given = info.input_cost_per_second if params.input_cost_per_second is None else params.input_cost_per_second
+        return output if given is None else given

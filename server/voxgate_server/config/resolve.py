@@ -90,7 +90,10 @@ def merge_credentials(root: Node, problems: list[Problem]) -> Node:
             what = f"credential_list.{index}.credential_name: a second credential of this name"
             problems.append(Problem(name.place, what))
         else:
-            credentials[name.value] = entry.map.get("credential_values", entry.holding({}))
+            values = credentials[name.value] = entry.map.get("credential_values", entry.holding({}))
+            if values.value is not None and not isinstance(values.value, dict):
+                what = f"credential_list.{index}.credential_values: must be a map (lines of the form `key: value`)"
+                problems.append(Problem(values.place, what))
     if listed is not None and not isinstance(listed.value, tuple) and listed.value is not None:
         problems.append(Problem(listed.place, "credential_list: must be a list (lines that begin with `- `)"))
 

@@ -1,13 +1,23 @@
 """What LiteLLM's configuration has no word for: the sections under the top-level key `voxgate:`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from voxgate_server.config.types import ByteCount, Count, Port, Seconds, Section, Text, wrong
+from voxgate_server.config.types import ByteCount, Count, Hosts, Port, Seconds, Section, Text, wrong
 
-__all__ = ["DebugSettings", "LimitSettings", "ListenSettings", "LocalSettings", "TlsSettings", "VoxgateSettings"]
+__all__ = [
+    "AdminSettings",
+    "DebugSettings",
+    "LimitSettings",
+    "ListenSettings",
+    "LocalSettings",
+    "PortkeySettings",
+    "TlsSettings",
+    "VoxgateSettings",
+]
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -87,6 +97,27 @@ class LocalSettings(Section):
     """Longest recording it accepts, in seconds of audio. Default 14400 (four hours), at most 86400."""
 
 
+class PortkeySettings(Section):
+    """What callers who speak Portkey's headers may do."""
+
+    configs: Mapping[Text, dict[str, Any]] = Field(default={}, repr=False)
+    """Routing objects by the id callers send in `x-portkey-config`. Default: none. They may hold credentials: never
+    show them."""
+    allow_caller_credentials: bool = False
+    """Callers may send credentials for a provider along with a call. Default false: such a call is refused."""
+    custom_hosts: Hosts = ()
+    """Hosts callers may name in `x-portkey-custom-host`, each `host` (any port) or `host:port`. Default: none."""
+
+
+class AdminSettings(Section):
+    """The listener for operators, apart from the one for callers."""
+
+    host: Text = "127.0.0.1"
+    """Its address. Default 127.0.0.1."""
+    port: Port | None = None
+    """Its TCP port, 0 for any free one. Default: there is no such listener."""
+
+
 class VoxgateSettings(Section):
     """Everything under `voxgate:`."""
 
@@ -100,3 +131,14 @@ class VoxgateSettings(Section):
     """Help in finding faults."""
     local: LocalSettings = LocalSettings()
     """The embedded recogniser."""
+    portkey: PortkeySettings = PortkeySettings()
+    """Portkey's headers and routing objects."""
+    admin: AdminSettings = AdminSettings()
+    """The listener for operators."""
+
+    @model_validator(mode="after")
+    def _ports_apart(self) -> Self:
+        port = self.admin.port
+        if port and port in {self.listen.grpc_port, self.listen.rest_port}:
+            raise wrong("must have a value for admin.port that is not one of listen's ports")
+        return self

@@ -13,6 +13,7 @@ __all__ = [
     "ByteCount",
     "Count",
     "Headers",
+    "Hosts",
     "HttpUrl",
     "Port",
     "Seconds",
@@ -92,6 +93,20 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+
+def _host(value: str) -> str:
+    value = value.lower()
+    try:
+        parts = urlsplit(f"//{value}")
+        if _HOST.fullmatch(value) and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:  # a port above 65535, or brackets around what is no address
+        pass
+    raise wrong("must be a host such as stt.example.com, or host:port")
+
+
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
@@ -137,6 +152,9 @@ Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
 
 ByteCount = Annotated[int, BeforeValidator(_bytes)]
 """A size in bytes, also as text: 25MB is 25,000,000, 25MiB is 26,214,400."""
+
+Hosts = Annotated[tuple[Annotated[Text, AfterValidator(_host)], ...], BeforeValidator(_listed)]
+"""Hosts, each with or without a port, in lower case."""
 
 HttpUrl = Annotated[Text, AfterValidator(_url)]
 """An http or https URL without user, query and fragment; slashes at its end are cut off."""

@@ -105,6 +105,7 @@ class OpenAIProvider:
         if taken := sorted(self._allowed_extra_params & FORM_NAMES):
             raise ValueError(f"extra parameters of {name}/{model} have names of the API's own fields: {taken}")
         self._name = name
+        self._api_base = str(base)
         self._model = model
         self._timeout = timeout
         self._drop_params = drop_params
@@ -131,6 +132,11 @@ class OpenAIProvider:
     def model(self) -> str:
         """The model, by the server's name of it."""
         return self._model
+
+    @property
+    def api_base(self) -> str:
+        """Address up to and including `/v1`."""
+        return self._api_base
 
     @property
     def capabilities(self) -> ModelCapabilities:

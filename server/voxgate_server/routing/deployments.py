@@ -55,14 +55,18 @@ class Wildcard:
 
     pattern: str
     """E.g. `openai/*`."""
-    make: Callable[[str], Deployment]
-    """Makes the deployment for what the `*` stands for. Called once per name."""
+    make: Callable[[str], Deployment | None]
+    """Makes the deployment for what the `*` stands for; None when it cannot be used, which its maker reports."""
+    accepts: Callable[[str], bool] = lambda _: True
+    """Whether what the `*` stands for can name a model at all."""
 
     def stands_for(self, model: str) -> str | None:
         """What the `*` stands for in `model`; None when the pattern does not fit."""
         head, _, tail = self.pattern.partition("*")
-        fits = len(model) > len(head) + len(tail) and model.startswith(head) and model.endswith(tail)
-        return model[len(head) : len(model) - len(tail)] if fits else None
+        if len(model) <= len(head) + len(tail) or not (model.startswith(head) and model.endswith(tail)):
+            return None
+        rest = model[len(head) : len(model) - len(tail)]
+        return rest if self.accepts(rest) else None
 
 
 class DeploymentTable:
@@ -103,7 +107,7 @@ class DeploymentTable:
         name = self._name(model)
         if name is None:
             raise self._unknown(model, param)
-        return self._groups.get(name) or self._fitting(name)
+        return self._groups.get(name) or self._fitting(name) or ()
 
     def name(self, model: str) -> str:
         """The group behind a name or alias; the name itself when there is none."""
@@ -136,17 +140,16 @@ class DeploymentTable:
     def _name(self, model: str) -> str | None:
         # An alias wins over a group of the same name, as the operator wrote it on purpose.
         name = self._aliases.get(model, model)
-        return name if name in self._groups or self._fitting(name) else None
+        return name if name in self._groups or self._fitting(name) is not None else None
 
-    def _fitting(self, model: str) -> Sequence[Deployment]:
-        """Deployments made for a name that fits a pattern; those of the longest pattern."""
+    def _fitting(self, model: str) -> Sequence[Deployment] | None:
+        """Deployments made for a name that fits a pattern, those of the longest pattern; None when it fits none."""
         made = self._made.get(model)
         if made is None:
-            made = ()
             for pattern, alike in itertools.groupby(self._wildcards, key=lambda wildcard: wildcard.pattern):
                 found = [(wildcard, rest) for wildcard in alike if (rest := wildcard.stands_for(model)) is not None]
                 if found:
-                    made = tuple(wildcard.make(rest) for wildcard, rest in found)
+                    made = tuple(one for wildcard, rest in found if (one := wildcard.make(rest)) is not None)
                     # Names are the callers'; what is made for them is kept, but not without end.
                     if len(self._made) < _MADE:
                         self._made[model] = made

@@ -19,9 +19,10 @@ from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.policy import RetryBudget, Verdict, backoff, judge
 from voxgate_server.routing.strategies import Strategy
 
-__all__ = ["GaveUp", "Route", "Try", "Wait"]
+__all__ = ["DEFAULT_RETRIES", "GaveUp", "Route", "Try", "Wait"]
 
-_DEFAULT_RETRIES = 2
+DEFAULT_RETRIES = 2
+"""Attempts after the first at a hop that says nothing else."""
 _PATIENCE = 60.0
 """Seconds up to which a provider's own wish to wait is followed when there is no other way."""
 _SHORT_WAIT = 3.0
@@ -156,7 +157,7 @@ class Route:
         return Try(candidate, hop, self._index, retry, deadline)
 
     def _retries(self, hop: Hop) -> int:
-        return _DEFAULT_RETRIES if hop.retries is None else hop.retries
+        return DEFAULT_RETRIES if hop.retries is None else hop.retries
 
     def _candidate(self, hop: Hop, now: float) -> Deployment | None:
         fresh = self._siblings(hop, now)

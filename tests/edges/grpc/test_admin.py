@@ -212,6 +212,19 @@ async def test_requests_in_progress_are_listed_and_cancelled_over_rest(
     assert await active(gateway) == []
 
 
+async def test_an_id_that_two_callers_chose_ends_both(gateway: Gateway, emulator: OpenAIEmulator) -> None:
+    headers = {**AUTH, "x-litellm-call-id": "chosen-twice"}
+    calls = [
+        asyncio.ensure_future(post(gateway.rest_port, PATH, form(SPEECH, model="fault-hang"), headers))
+        for _ in range(2)
+    ]
+    await emulator.record(1)
+    assert [one.request_id for one in await active(gateway)] == ["chosen-twice"] * 2
+    await cancel(gateway, "chosen-twice")
+    assert [(await call).status for call in calls] == [499, 499]
+    assert gateway.app.gateway.calls_in_progress == 0
+
+
 async def test_what_does_not_exist_is_not_found(gateway: Gateway) -> None:
     with pytest.raises(grpc.RpcError) as unknown:
         await cancel(gateway, "req_0")

@@ -14,6 +14,7 @@ from voxgate.transcription.v1.transcription_service_pb2_grpc import Transcriptio
 from voxgate_server.call import Call
 from voxgate_server.edges.grpc.fence import current_rpc
 from voxgate_server.edges.grpc.upload import UploadBytes, UploadFinished, UploadSession, UploadStarted
+from voxgate_server.edges.header_options import header_options
 from voxgate_server.edges.intake import answer_while_receiving
 from voxgate_server.errors import InvalidRequest, NotInThisRelease, UploadIdle, VoxgateError
 from voxgate_server.gateway import Gateway
@@ -74,6 +75,9 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         self, config: TranscriptionConfig, audio: AudioHeader, context: _Context, *, streamed: bool = False
     ) -> Iterator[Call]:
         rpc = current_rpc()
+        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        if options := header_options(headers):
+            options.apply(config)
         remaining = context.time_remaining()
         call = self._gateway.open(
             request_id=rpc.request_id,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 from voxgate.transcription.v1.config_pb2 import ResponseFormat, TimestampGranularity
+from voxgate.transcription.v1.extra_fields_pb2 import ExtraFields
 from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import (
     DiarizedSegment,
@@ -25,11 +26,20 @@ from voxgate.transcription.v1.transcription_pb2 import (
     Usage,
 )
 
+from voxgate_server.call import Call
 from voxgate_server.edges.rest.extra_fields import extra_fields_object
-from voxgate_server.errors import VoxgateError
+from voxgate_server.errors import ProviderError, VoxgateError
 from voxgate_server.transcript.render import render
 
-__all__ = ["JSON_MEDIA_TYPE", "EncodedTranscription", "encode_transcription", "error_body", "model_body", "models_body"]
+__all__ = [
+    "JSON_MEDIA_TYPE",
+    "EncodedTranscription",
+    "bifrost_error_body",
+    "encode_transcription",
+    "error_body",
+    "model_body",
+    "models_body",
+]
 
 JSON_MEDIA_TYPE = "application/json"
 
@@ -293,10 +303,33 @@ def _seconds(seconds: float) -> float:
 
 def error_body(error: VoxgateError) -> bytes:
     """OpenAI's error object: exactly `message`, `type`, `param` and `code`, the last two null where there is none."""
+    return msgspec.json.encode({"error": _error(error)})
+
+
+def _error(error: VoxgateError) -> dict[str, object]:
     # Part of a message can be a provider's text; half a character in it must not cost the caller the whole error.
     message = error.message.encode("utf-8", "replace").decode()
+    return {"message": message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def bifrost_error_body(error: VoxgateError, call: Call | None) -> bytes:
+    """OpenAI's error object, and beside it what Bifrost's clients look for.
+
+    Args:
+        error: What went wrong.
+        call: The call that failed; None when it failed before there was one.
+    """
+    extra = ExtraFields(request_type="transcription")
+    if call is not None:
+        extra.request_id, extra.original_model_requested = call.request_id, call.config.model
+        if call.attempts:
+            extra.provider, extra.resolved_model_used = call.attempts[-1].provider, call.attempts[-1].model
+        extra.attempts.extend(call.attempts)
     return msgspec.json.encode({
-        "error": {"message": message, "type": error.type, "param": error.param, "code": error.code}
+        "is_bifrost_error": not isinstance(error, ProviderError),
+        "status_code": error.http_status,
+        "error": _error(error),
+        "extra_fields": extra_fields_object(extra, []),
     })  # fmt: skip
 
 

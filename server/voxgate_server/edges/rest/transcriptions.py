@@ -1,6 +1,7 @@
 """POST …/audio/transcriptions and …/audio/translations."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,11 +15,13 @@ from voxgate.transcription.v1.config_pb2 import (
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.call import Call, RequestContext
+from voxgate_server.edges.header_options import HeaderOptions, header_options
 from voxgate_server.edges.intake import answer_while_receiving
 from voxgate_server.edges.rest.decode import DecodedForm, decode_form
 from voxgate_server.edges.rest.encode import encode_transcription
-from voxgate_server.edges.rest.fence import request_context
+from voxgate_server.edges.rest.fence import request_context, request_headers
 from voxgate_server.edges.rest.form import Field, FileData, FileStart, FormReader
+from voxgate_server.edges.rest.headers import TRACE_HEADER, call_headers, identifying_headers
 from voxgate_server.edges.rest.json_body import decode_json_body
 from voxgate_server.edges.rest.respond import send_response
 from voxgate_server.errors import (
@@ -53,17 +56,19 @@ class TranscriptionEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        content_type = _header(scope, b"content-type")
+        given = request_headers(scope)
+        content_type = given.get("content-type", "")
         body = _Body(receive, self._gateway.limits.upload_idle_seconds)
-        request = _Request(self._gateway, request_context(scope), self._options(scope), body)
+        request = _Request(self._gateway, request_context(scope), self._options(scope, given), body)
         failure: BaseException | None = None
         try:
             if content_type.partition(";")[0].strip().lower() == "application/json":
                 transcription = await request.answer_json()
             else:
                 transcription = await request.answer_form(FormReader(content_type))
-            await self._send(send, request.config, transcription)
+            await self._send(send, request.call, transcription, given.get(TRACE_HEADER, ""))
         except BaseException as error:
+            scope["voxgate.call"] = request.opened
             failure = request.cause(error)
             if failure is not error:
                 raise failure from error
@@ -71,13 +76,12 @@ class TranscriptionEndpoint:
         finally:
             request.close(failure)
 
-    def _options(self, scope: Scope) -> "_PathOptions":
-        return _PathOptions(scope.get("path_params", {}).get("model"), self._translate)
+    def _options(self, scope: Scope, headers: Mapping[str, str]) -> "_RequestOptions":
+        return _RequestOptions(scope.get("path_params", {}).get("model"), self._translate, header_options(headers))
 
-    async def _send(self, send: Send, config: TranscriptionConfig, transcription: Transcription) -> None:
-        extra = transcription.extra_fields
-        request_id = extra.request_id.encode()
-        headers = [(b"x-voxgate-request-id", request_id), (b"x-request-id", request_id)]
+    async def _send(self, send: Send, call: Call, transcription: Transcription, trace_id: str) -> None:
+        extra, config = transcription.extra_fields, call.config
+        headers = [*identifying_headers(call.request_id, trace_id), *call_headers(call)]
         if extra.dropped_params:
             headers.append((b"x-voxgate-dropped-params", ",".join(extra.dropped_params).encode("ascii", "replace")))
         answer = encode_transcription(
@@ -90,11 +94,12 @@ class TranscriptionEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class _PathOptions:
-    """What the path of a request says about its options."""
+class _RequestOptions:
+    """What path and headers of a request say about its options."""
 
     model: str | None
     translate: bool
+    headers: HeaderOptions | None
 
     def apply(self, form: DecodedForm) -> TranscriptionConfig:
         """The options of the whole request."""
@@ -106,6 +111,8 @@ class _PathOptions:
         config = form.config
         # Said or not said, it is the same request: fields behind the file must not restart it for nothing.
         config.response_format = config.response_format or RESPONSE_FORMAT_JSON
+        if self.headers is not None:
+            self.headers.apply(config)
         if self.translate:
             config.task = TRANSCRIPTION_TASK_TRANSLATE
         if form.unknown:
@@ -156,7 +163,7 @@ class _Body:
 class _Request:
     """One request: its call, and the form it is read from."""
 
-    def __init__(self, gateway: Gateway, context: RequestContext, options: _PathOptions, body: _Body) -> None:
+    def __init__(self, gateway: Gateway, context: RequestContext, options: _RequestOptions, body: _Body) -> None:
         self._gateway = gateway
         self._context = context
         self._options = options
@@ -167,10 +174,15 @@ class _Request:
         self._superseded = False
 
     @property
-    def config(self) -> TranscriptionConfig:
-        """The options the answer was made with."""
+    def opened(self) -> Call | None:
+        """The call, if there is one."""
+        return self._call
+
+    @property
+    def call(self) -> Call:
+        """The call."""
         assert self._call is not None
-        return self._call.config
+        return self._call
 
     def close(self, error: BaseException | None) -> None:
         """Ends the call, if there is one."""
@@ -205,11 +217,11 @@ class _Request:
         while not (self._body.complete or self._can_start()):
             await self._take(reader)
         if self._body.complete:
-            call = self._whole_call()
+            call = self.call
             self._gateway.plan(call, self._decode())
             call.spool.finish()
             return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
-        call = self._whole_call()
+        call = self.call
         self._gateway.plan(call, self._decode())
         return await answer_while_receiving(self._receive_rest(reader), self._answer(call))
 
@@ -223,7 +235,7 @@ class _Request:
         """Takes the next piece of the body apart."""
         for event in reader.feed(await self._body.next()):
             if isinstance(event, FileData):
-                await self._whole_call().spool.write(event.data)
+                await self.call.spool.write(event.data)
             elif isinstance(event, Field):
                 self._fields.append((event.name, event.value))
             elif isinstance(event, FileStart):
@@ -233,7 +245,7 @@ class _Request:
 
     async def _receive_rest(self, reader: FormReader) -> None:
         """Copies what is left of the body into the spool, then waits for the client to go away."""
-        call = self._whole_call()
+        call = self.call
         try:
             while not self._body.complete:
                 await self._take(reader)
@@ -281,11 +293,3 @@ class _Request:
             method=self._context.method,
         )
         return self._call
-
-    def _whole_call(self) -> Call:
-        assert self._call is not None
-        return self._call
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")

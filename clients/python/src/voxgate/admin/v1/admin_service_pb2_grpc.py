@@ -96,8 +96,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelRequest(self, request, context):
-        """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). An
-        id of no transcription in progress fails with NOT_FOUND.
+        """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). Where
+        callers chose the same id for several, all of them end. An id of no transcription in progress fails with NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,8 +44,8 @@ class AdminServiceStub:
     ListActiveRequests: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListActiveRequestsRequest, _admin_service_pb2.ListActiveRequestsResponse]
     """ListActiveRequests lists the transcriptions in progress, oldest first."""
     CancelRequest: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CancelRequestRequest, _admin_service_pb2.CancelRequestResponse]
-    """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). An
-    id of no transcription in progress fails with NOT_FOUND.
+    """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). Where
+    callers chose the same id for several, all of them end. An id of no transcription in progress fails with NOT_FOUND.
     """
     ReloadConfig: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ReloadConfigRequest, _admin_service_pb2.ReloadConfigResponse]
     """ReloadConfig is declared for a later release and fails with UNIMPLEMENTED, reason NOT_IMPLEMENTED."""
@@ -68,8 +68,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListActiveRequests: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListActiveRequestsRequest, _admin_service_pb2.ListActiveRequestsResponse]  # type: ignore[assignment]
     """ListActiveRequests lists the transcriptions in progress, oldest first."""
     CancelRequest: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CancelRequestRequest, _admin_service_pb2.CancelRequestResponse]  # type: ignore[assignment]
-    """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). An
-    id of no transcription in progress fails with NOT_FOUND.
+    """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). Where
+    callers chose the same id for several, all of them end. An id of no transcription in progress fails with NOT_FOUND.
     """
     ReloadConfig: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ReloadConfigRequest, _admin_service_pb2.ReloadConfigResponse]  # type: ignore[assignment]
     """ReloadConfig is declared for a later release and fails with UNIMPLEMENTED, reason NOT_IMPLEMENTED."""
@@ -113,8 +113,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CancelRequestRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CancelRequestResponse, _abc.Awaitable[_admin_service_pb2.CancelRequestResponse]]:
-        """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). An
-        id of no transcription in progress fails with NOT_FOUND.
+        """CancelRequest ends a transcription in progress, also at the provider. Its caller gets CANCELLED (REST: 499). Where
+        callers chose the same id for several, all of them end. An id of no transcription in progress fails with NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
