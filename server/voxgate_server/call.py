@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +13,11 @@ from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
-from voxgate_server.errors import CancelledByOperator
+from voxgate_server.errors import CancelledByOperator, NotFound
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import Try
 
-__all__ = ["Call", "Caller", "RequestContext", "new_request_id"]
+__all__ = ["ActiveCalls", "Call", "Caller", "RequestContext", "new_request_id"]
 
 
 def new_request_id() -> str:
@@ -91,3 +92,39 @@ class Call:
         if self.task is not None:
             self.task.uncancel()
         return CancelledByOperator("An operator of this server cancelled the call.", attempts=self.attempts)
+
+
+class ActiveCalls:
+    """The calls in progress, oldest first."""
+
+    def __init__(self) -> None:
+        # By the identity of each: callers may choose their request ids, and choose the same one twice.
+        self._calls: dict[int, Call] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(tuple(self._calls.values()))
+
+    def add(self, call: Call) -> None:
+        """A call begins."""
+        self._calls[id(call)] = call
+
+    def remove(self, call: Call) -> None:
+        """A call is over."""
+        del self._calls[id(call)]
+
+    def cancel(self, request_id: str) -> None:
+        """Ends the calls with this id, also at the provider; their callers are told.
+
+        Raises:
+            NotFound: No call in progress has it.
+        """
+        calls = [call for call in self if call.request_id == request_id]
+        if not calls:
+            raise NotFound(
+                f"No call '{request_id[:100]}' is in progress in this process; it may be over.", param="request_id"
+            )
+        for call in calls:
+            call.cancel()

@@ -23,12 +23,11 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
-from voxgate_server.call import Call, Caller
+from voxgate_server.call import ActiveCalls, Call, Caller
 from voxgate_server.errors import (
     Cancelled,
     DeadlineExceeded,
     DrillFailure,
-    NotFound,
     Overloaded,
     PermissionDenied,
     ProviderGarbled,
@@ -88,37 +87,18 @@ class Gateway:
         self.limits = limits
         self.metrics = metrics or Metrics()
         self._spools = spools
-        self._calls: dict[int, Call] = {}
-        """By the identity of each: callers may choose their request ids, and choose the same one twice."""
+        self.active = ActiveCalls()
+        """The open calls."""
 
     @property
     def calls_in_progress(self) -> int:
         """How many calls are open."""
-        return len(self._calls)
+        return len(self.active)
 
     @property
     def spool_bytes(self) -> int:
         """Bytes of audio that open calls hold."""
         return self._spools.used_bytes
-
-    def calls(self) -> list[Call]:
-        """The open calls, oldest first."""
-        return list(self._calls.values())
-
-    def cancel(self, request_id: str) -> None:
-        """Ends the open calls with this id, also at the provider; their callers are told.
-
-        Raises:
-            NotFound: No open call has this id.
-        """
-        calls = [call for call in self._calls.values() if call.request_id == request_id]
-        if not calls:
-            raise NotFound(
-                f"No call '{request_id[:100]}' is in progress in this process; it may be over.", param="request_id"
-            )
-        for call in calls:
-            _log.warning("call cancelled by an operator", request_id=request_id)
-            call.cancel()
 
     def models(self) -> list[Model]:
         """What callers can ask for, in order of the ids."""
@@ -154,9 +134,9 @@ class Gateway:
             AudioTooLarge: The announced size is above the limit.
             Overloaded: Too many calls are in progress.
         """
-        if len(self._calls) >= self.limits.max_concurrent_calls:
+        if len(self.active) >= self.limits.max_concurrent_calls:
             raise Overloaded(
-                f"{len(self._calls)} calls are in progress, which is this server's limit. Try again shortly.",
+                f"{len(self.active)} calls are in progress, which is this server's limit. Try again shortly.",
                 metadata={"limit_calls": str(self.limits.max_concurrent_calls)},
                 retry_after=1,
             )
@@ -176,7 +156,7 @@ class Gateway:
             method=method,
             task=asyncio.current_task(),
         )
-        self._calls[id(call)] = call
+        self.active.add(call)
         return call
 
     def plan(self, call: Call, config: TranscriptionConfig) -> None:
@@ -197,7 +177,7 @@ class Gateway:
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held and writes its line in the log."""
-        del self._calls[id(call)]
+        self.active.remove(call)
         spool_bytes = call.spool.size
         call.spool.close()
         labels = call.config.labels

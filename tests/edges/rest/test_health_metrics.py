@@ -143,7 +143,7 @@ async def test_a_call_in_progress_is_counted_while_it_is(gateway: Gateway, emula
     assert found["voxgate_active_calls",] == 1
     assert found["voxgate_spool_bytes",] == len(SPEECH)
     assert [value for key, value in found.items() if key[0] == "voxgate_deployment_active_attempts" and value] == [1]
-    (running_call,) = gateway.app.gateway.calls()
+    (running_call,) = gateway.app.gateway.active
     assert running_call.task is not None
     call.cancel()
     await asyncio.wait_for(record.peer_closed.wait(), 10)

@@ -78,13 +78,14 @@ class AdminServicer(AdminServiceServicer):
         self, request: api.ListActiveRequestsRequest, context: _Context
     ) -> api.ListActiveRequestsResponse:
         """The transcriptions in progress."""
-        return api.ListActiveRequestsResponse(requests=[_active_request(call) for call in self._gateway.calls()])
+        return api.ListActiveRequestsResponse(requests=[_active_request(call) for call in self._gateway.active])
 
     async def CancelRequest(  # noqa: N802
         self, request: api.CancelRequestRequest, context: _Context
     ) -> api.CancelRequestResponse:
         """Ends a transcription in progress."""
-        self._gateway.cancel(request.request_id)
+        self._gateway.active.cancel(request.request_id)
+        _log.warning("call cancelled by an operator", request_id=request.request_id)
         return api.CancelRequestResponse()
 
     async def ReloadConfig(self, request: api.ReloadConfigRequest, context: _Context) -> NoReturn:  # noqa: N802
