@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.scenarios import DIRECT, GRPC, REST, Run
+from benchmarks.scenarios import DIRECT, GRPC, INSIDE, REST, Run
 
 __all__ = ["FIGURES", "Figure", "Results", "table"]
 
@@ -115,6 +115,9 @@ FIGURES: Final = (
     *_both("memory above idle, 8 x 100 MB at once", "memory", "above_idle_mb", "MB", 64.0, pick=max),
     *_both("the same, provider thinks 3 s", "memory-held", "above_idle_mb", "MB", 64.0, pick=max),
     *_both("4 MB in at 4 MB/s, out at 4 MB/s: time", "throttled", "latency_ms", "x", 1.1, over_direct="ratio"),
+    Figure("planning among 1,000 deployments, a group each", "planning", INSIDE, "groups_us", "us", 100.0),
+    Figure("planning among 1,000 deployments of one group", "planning", INSIDE, "one_group_us", "us"),
+    *_both("primary answers 500, fallback answers: added", "failover", "latency_ms", "ms", 1.5, over_direct="added"),
     *_both("500 calls at once, provider thinks 1 s: time", "burst", "wall_s", "x", 1.3, over_direct="ratio"),
     Figure("start to the first correct answer", "start", REST, "start_s", "s", 1.5),
     Figure("32 KB call, one at a time, added to p50, REST", "small-1", REST, "latency_ms", "ms", None, "added"),

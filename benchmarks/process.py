@@ -180,15 +180,22 @@ class Gateway:
 def _config(upstream_port: int, key: str) -> str:
     lines = ["model_list:"]
     for model in MODELS:
-        path = "/throttled/v1" if model == "throttled" else "/v1"
-        lines += [
-            f"  - model_name: {model}",
-            "    litellm_params:",
-            f"      model: openai/{model}",
-            f"      api_base: http://127.0.0.1:{upstream_port}{path}",
-            f"      api_key: {UPSTREAM_KEY}",
-        ]
+        prefix = {"throttled": "/throttled", "failover": "/fault"}.get(model, "")
+        lines += _deployment(model, model, upstream_port, prefix)
+    lines += _deployment("second", "failover", upstream_port, "/second")
+    # Without cooldowns, so that the provider that fails is asked every time.
+    lines += ["router_settings:", "  disable_cooldowns: true", "  fallbacks: [{failover: [second]}]"]
     return "\n".join([*lines, "general_settings:", f"  master_key: {key}", ""])
+
+
+def _deployment(group: str, model: str, upstream_port: int, prefix: str) -> list[str]:
+    return [
+        f"  - model_name: {group}",
+        "    litellm_params:",
+        f"      model: openai/{model}",
+        f"      api_base: http://127.0.0.1:{upstream_port}{prefix}/v1",
+        f"      api_key: {UPSTREAM_KEY}",
+    ]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks import load as loads
+from benchmarks import planning
 from benchmarks.clients import GrpcCallers, RestClient
 from benchmarks.load import Client, Load, Outcome
 from benchmarks.process import Gateway, Tree, Upstream, machine_busy_seconds
 from benchmarks.upstream import UPSTREAM_KEY
 
-__all__ = ["DIRECT", "GRPC", "REST", "SCENARIOS", "Lab", "NoAnswerError", "Run", "Scenario"]
+__all__ = ["DIRECT", "GRPC", "INSIDE", "REST", "SCENARIOS", "Lab", "NoAnswerError", "Run", "Scenario"]
 
-DIRECT, REST, GRPC = "direct", "rest", "grpc"
+DIRECT, REST, GRPC, INSIDE = "direct", "rest", "grpc", "inside"
 MB: Final = 1_000_000
 
 Run = dict[str, float | str | dict[str, int]]
@@ -36,7 +37,8 @@ class Scenario:
     Attributes:
         name: Its name on the command line.
         load: The load.
-        targets: `direct` (REST to the provider itself), `rest` and `grpc` (through the gateway).
+        targets: `direct` (REST to the provider itself), `rest` and `grpc` (through the gateway), or `inside`: nothing
+            is sent, only planned.
         fresh: Whether each run gets a gateway that was started for it.
         rounds: How often each target runs it; `--quick` runs everything once.
     """
@@ -63,6 +65,8 @@ SCENARIOS: Final = (
     Scenario("small-1", Load(calls=1000, unary=True)),
     Scenario("small-8", Load(calls=3000, at_once=8, unary=True)),
     Scenario("small-64", Load(calls=3000, at_once=64, unary=True)),
+    Scenario("planning", Load(calls=2000), (INSIDE,)),
+    Scenario("failover", Load(calls=1000, model="failover", unary=True)),
     Scenario("paced", _PACED),
     Scenario("throttled", _THROTTLED),
     Scenario("burst", Load(calls=500, at_once=500, model="think-1000", stagger_seconds=0.0005, unary=True)),
@@ -94,6 +98,8 @@ class Lab:
             NoAnswerError: The gateway runs, but not one reply was right.
             RuntimeError: The gateway ended at its start; the message has the end of its log.
         """
+        if target == INSIDE:
+            return {"calls": load.calls, "failed": 0, **planning.measure(load.calls)}
         if target == DIRECT:
             prefix = "/throttled" if load.model == "throttled" else ""
             return await self._observe(lambda _: _rest(self._upstream.port, UPSTREAM_KEY, prefix), load, None)

@@ -8,9 +8,11 @@ with the moments (CLOCK_MONOTONIC, seconds) at which the first byte of the file 
 that the caller can judge a reply from the reply alone. The model chooses the behaviour:
 
     instant, throttled   answers at once
+    failover             answers at once
     think-<ms>           answers that many milliseconds after the last byte
 
-Below `/throttled/` a request's body is read at no more than 4 MB/s.
+Below `/throttled/` a request's body is read at no more than 4 MB/s. Below `/fault/` every request is read and answered
+with status 500; below `/second/` only a request whose prompt came to `/fault/` before is answered.
 """
 
 import asyncio
@@ -29,7 +31,7 @@ import uvloop
 __all__ = ["MODELS", "THROTTLED_BYTES_PER_SECOND", "UPSTREAM_KEY", "Form", "Provider"]
 
 UPSTREAM_KEY: Final = "sk-upstream"
-MODELS: Final = ("instant", "throttled", "think-1000", "think-3000")
+MODELS: Final = ("instant", "throttled", "failover", "think-1000", "think-3000")
 THROTTLED_BYTES_PER_SECOND: Final = 4_000_000
 
 # One for all connections: a loop fills it and has it read before it turns to the next connection.
@@ -37,7 +39,9 @@ _MEMORY: Final = memoryview(bytearray(256 * 1024))
 _THROTTLED_READ_BYTES: Final = 8 * 1024
 _FIELD_LIMIT: Final = 64 * 1024
 _PART_NAME: Final = re.compile(rb'content-disposition:[ \t]*form-data;.*?[ \t;]name="([^"]+)"', re.IGNORECASE)
-_REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
+_REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 500: "Internal Server Error"}
+_FAILED: Final[set[str]] = set()
+"""Prompts of the requests that `/fault/` has answered, until `/second/` was asked."""
 
 
 class Form:
@@ -190,8 +194,10 @@ class Provider(asyncio.BufferedProtocol):
         boundary = re.fullmatch(
             rb'multipart/form-data;[ ]*boundary="?([^"]{1,70})"?', self._headers.get(b"content-type", b"")
         )
-        path = self._path.removeprefix(b"/throttled")
-        self._throttled = path != self._path
+        prefix, slash, rest = self._path[1:].partition(b"/")
+        self._prefix = prefix if prefix in (b"throttled", b"fault", b"second") else b""
+        self._throttled = self._prefix == b"throttled"
+        path = slash + rest if self._prefix else self._path
         if path != b"/v1/audio/transcriptions" or self._parser.get_method() != b"POST":
             self._refuse(404, "no such path")
         elif self._headers.get(b"authorization") != b"Bearer " + UPSTREAM_KEY.encode():
@@ -221,8 +227,16 @@ class Provider(asyncio.BufferedProtocol):
             or (form.fields.get("response_format", "json") not in {"json", "verbose_json"} and "bad response_format")
             or (form.fields.get("stream", "false") != "false" and "this provider does not stream")
         )
+        prompt = form.fields.get("prompt", "")
+        if not fault and self._prefix == b"second":
+            fault = prompt not in _FAILED and "/fault/ was not asked before"
+            _FAILED.discard(prompt)
         if fault:
             self._refuse(400, fault)
+            return
+        if self._prefix == b"fault":
+            _FAILED.add(prompt)
+            self._answer(500, {"error": {"message": "out of order", "type": "server_error"}})
             return
         seconds = round(form.size / 32000, 3)
         proof = f"rid={form.fields.get('prompt', '')} sha={form.digest} bytes={form.size}"

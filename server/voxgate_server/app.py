@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -64,7 +64,8 @@ class App:
         self._config = config
         settings = config.voxgate
         limits = settings.limits
-        table = _table(config, os.environ if environ is None else environ)
+        self._retiring: set[asyncio.Task[None]] = set()
+        table = _table(config, os.environ if environ is None else environ, self._retire)
         self._spools = SpoolStore(
             directory=limits.spool_directory,
             window_bytes=limits.spool_window_bytes,
@@ -167,8 +168,13 @@ class App:
         # Last, so that operators can see, and end, what holds up the others.
         if self._admin is not None:
             await self._admin.stop(min(grace, _ADMIN_FAREWELL_SECONDS))
-        await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()))
+        await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()), *self._retiring)
         self._spools.close()
+
+    def _retire(self, deployment: Deployment) -> None:
+        task = asyncio.get_running_loop().create_task(deployment.provider.aclose())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
 
 def _router_settings(config: GatewayConfig) -> RouterSettings:
@@ -184,7 +190,7 @@ def _router_settings(config: GatewayConfig) -> RouterSettings:
     )
 
 
-def _table(config: GatewayConfig, environ: Mapping[str, str]) -> DeploymentTable:
+def _table(config: GatewayConfig, environ: Mapping[str, str], retire: Callable[[Deployment], None]) -> DeploymentTable:
     made = [_deployment(entry, config, environ) for entry in config.model_list if not entry.is_wildcard]
     deployments = [deployment for deployment in made if deployment is not None]
     members = Counter(deployment.group for deployment in deployments)
@@ -201,6 +207,7 @@ def _table(config: GatewayConfig, environ: Mapping[str, str]) -> DeploymentTable
         groups=[entry.model_name for entry in config.model_list if not entry.is_wildcard],
         aliases=config.aliases,
         created=created,
+        retire=retire,
     )
 
 

@@ -279,7 +279,7 @@ class Gateway:
         failure: VoxgateError | None = None
         audio_seconds: float | None = None
         first = True
-        health.started(started)
+        probe = health.started(started)
         self.metrics.attempt_began(provider.name, retry=step.retry > 0, fallback=step.hop_index > 0)
         try:
             if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
@@ -314,12 +314,12 @@ class Gateway:
                 provider.name, step.deployment.id, _ATTEMPT_OUTCOMES[report.outcome], ended - started, audio_seconds
             )
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
-                health.succeeded(ended, ended - started, audio_seconds)
+                health.succeeded(ended, ended - started, audio_seconds, probe=probe)
             elif failure is None or call.spool.error is not None:
-                health.abandoned()
+                health.abandoned(ended, probe=probe)
             else:
                 limited = step.hop.timeout_by_caller or call.deadline <= step.deadline
-                health.failed(ended, failure, caller_limited=limited)
+                health.failed(ended, failure, probe=probe, caller_limited=limited)
 
     async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
         transcription = event.done.transcription

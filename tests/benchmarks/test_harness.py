@@ -24,7 +24,7 @@ from voxgate.transcription.v1.transcription_service_pb2_grpc import (
 
 from benchmarks.clients import GrpcCallers, RestClient
 from benchmarks.figures import Figure, table
-from benchmarks.load import Load, Outcome, run
+from benchmarks.load import BadReplyError, Load, Outcome, recordings, run
 from benchmarks.process import Gateway, Tree, Upstream
 from benchmarks.scenarios import DIRECT, REST, Run
 from benchmarks.upstream import THROTTLED_BYTES_PER_SECOND, UPSTREAM_KEY, Form
@@ -111,6 +111,23 @@ async def test_the_provider_is_strict(port: int, load: Load, prefix: str, expect
     outcome = await over_rest(port, load, prefix=prefix)
     assert not outcome.timings
     assert expected in next(iter(outcome.errors))
+
+
+async def test_the_second_provider_answers_only_what_failed_before(port: int) -> None:
+    first, second = RestClient(port, UPSTREAM_KEY, "/fault"), RestClient(port, UPSTREAM_KEY, "/second")
+    load, recording = Load(calls=1, model="failover"), recordings(2048)[0]
+    try:
+        with pytest.raises(BadReplyError, match="status 400"):
+            await second.transcribe("rid", recording, load)
+        with pytest.raises(BadReplyError, match="status 500"):
+            await first.transcribe("rid", recording, load)
+        await second.close()
+        second = RestClient(port, UPSTREAM_KEY, "/second")
+        _, text = await second.transcribe("rid", recording, load)
+        assert recording.sha256.hex()[:16] in text
+    finally:
+        await first.close()
+        await second.close()
 
 
 async def test_the_throttled_provider_reads_no_faster_than_its_link(port: int) -> None:

@@ -14,7 +14,7 @@ model_list:
     litellm_params:
       model: openai/whisper-1
       api_key: sk-canary-0123456789
-      rpm: 10
+      tpm: 10
   - model_name: elsewhere
     litellm_params:
       model: no-such-provider/model
@@ -45,7 +45,7 @@ def test_every_key_and_its_standing(tmp_path: Path) -> None:
     assert result.exit_code == 0
     rows = {row[0]: row[1:] for row in (line.split("\t") for line in result.stdout.splitlines())}
     assert rows["model_list.0.litellm_params.model"] == ["honoured", ""]
-    assert rows["model_list.0.litellm_params.rpm"][0] == "ignored"
+    assert rows["model_list.0.litellm_params.tpm"][0] == "ignored"
     assert rows["litellm_settings.drop_parms"][0] == "unknown"
     assert "drop_params" in rows["litellm_settings.drop_parms"][1]
     assert "litellm_settings" not in rows
@@ -60,6 +60,11 @@ def test_a_provider_that_does_not_exist_is_said_before_serving(tmp_path: Path) -
     [line] = [line for line in result.stderr.splitlines() if "no-such-provider" in line]
     assert line.startswith(f"warning: {file}:9:14: model_list.1: this release has no provider 'no-such-provider'")
     assert line.endswith("this deployment is left out")
+
+
+def test_a_wildcard_for_all_providers_is_nothing_to_warn_about(tmp_path: Path) -> None:
+    file, result = check(tmp_path, 'model_list: [{model_name: "*", litellm_params: {model: "*"}}]\n')
+    assert result.stderr.splitlines() == [f"{file} can be used: 0 errors, 0 warnings"]
 
 
 def test_all_errors_at_once(tmp_path: Path) -> None:

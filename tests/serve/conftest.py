@@ -18,5 +18,5 @@ async def emulator() -> AsyncIterator[OpenAIEmulator]:
 
 @pytest.fixture
 def config(tmp_path: Path, emulator: OpenAIEmulator) -> Path:
-    """Leads whisper-1 to the emulator, with a master key."""
-    return configured(tmp_path, openai_config(emulator.url))
+    """Leads whisper-1 to the emulator, with a master key; what the emulator answers is not asked for twice."""
+    return configured(tmp_path, openai_config(emulator.url, extra="router_settings: {num_retries: 0}"))

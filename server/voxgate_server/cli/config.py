@@ -87,8 +87,8 @@ async def _unusable(loaded: "LoadedConfig") -> "list[Problem]":
 
     found = []
     for index, (entry, place) in enumerate(zip(loaded.config.model_list, loaded.model_places, strict=False)):
-        if entry.problems:
-            continue  # A warning has said so.
+        if entry.problems or entry.litellm_params.is_any_provider:
+            continue  # A warning has said so, or the callers' names will tell.
         try:
             provider = build_provider(entry, loaded.config, loaded.environment)
         except ValueError as error:

@@ -202,8 +202,8 @@ def _reasons(index: int, entry: ModelEntry, node: Node) -> list[Problem]:
         place = node.map["model_info"].map["mode"].place
         return [Problem(place, f"model_list.{index}.model_info.mode: {quoted(mode)} is not transcription")]
     params = entry.litellm_params
-    if "*" in params.model.partition("/")[0] and params.custom_llm_provider is None:
-        return []  # The name a caller asks for tells the provider.
+    if params.is_any_provider:
+        return []
     try:
         _ = params.provider
     except ValueError as error:

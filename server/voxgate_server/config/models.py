@@ -134,8 +134,13 @@ class LitellmParams(_Prices):
         return {**{key: value for key, value in data.items() if key not in extras}, "extras": extras}
 
     @property
+    def is_any_provider(self) -> bool:
+        """Whether only the name a caller asks for tells the provider, as with the wildcard `*`."""
+        return "*" in self.model.partition("/")[0] and self.custom_llm_provider is None
+
+    @property
     def provider(self) -> str:
-        """The provider's name, in front of the slash."""
+        """The provider's name, in front of the slash. Raises ValueError where `is_any_provider`."""
         return split_model(self.model, self.custom_llm_provider)[0]
 
     @property

@@ -15,7 +15,7 @@ from voxgate_server.routing.health import Health, HealthSettings
 __all__ = ["Deployment", "DeploymentTable", "Wildcard"]
 
 _MADE = 512
-"""Names for which the deployments of patterns are kept."""
+"""Names for which the deployments of patterns are kept. Names are the callers', so there is no end of them."""
 _NEAREST = 3
 """How many similar names an unknown model's error offers."""
 
@@ -40,13 +40,6 @@ class Deployment:
     """Words by which callers choose among deployments."""
     cost_per_second: float | None = None
     """US dollars per second of audio, for the choice of the cheapest; None when unknown."""
-
-    @property
-    def share(self) -> float:
-        """Weight in a random choice; 0 when nothing is configured."""
-        if self.weight is not None:
-            return self.weight
-        return float(self.health.settings.rpm or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +71,7 @@ class DeploymentTable:
         groups: All groups of the configuration, also those whose deployments are all unusable.
         aliases: Further names of groups.
         created: When the table was made, for `Model.create_time`.
+        retire: Takes deployments made for names nobody has asked for lately, to give up what they hold.
     """
 
     def __init__(
@@ -88,15 +82,18 @@ class DeploymentTable:
         groups: Iterable[str] = (),
         aliases: Mapping[str, str] | None = None,
         created: Timestamp,
+        retire: Callable[[Deployment], None] = lambda _: None,
     ) -> None:
         grouped: dict[str, list[Deployment]] = {name: [] for name in groups}
         for deployment in deployments:
             grouped.setdefault(deployment.group, []).append(deployment)
         self._groups: dict[str, Sequence[Deployment]] = {name: tuple(group) for name, group in grouped.items()}
-        self._wildcards = sorted(wildcards, key=lambda wildcard: len(wildcard.pattern), reverse=True)
+        self._wildcards = sorted(wildcards, key=lambda one: (len(one.pattern), one.pattern), reverse=True)
         self._aliases = dict(aliases or {})
         self._created = created
+        self._retire = retire
         self._made: dict[str, Sequence[Deployment]] = {}
+        """By name; the one asked for last is at the end."""
 
     def group(self, model: str, *, param: str = "model") -> Sequence[Deployment]:
         """The deployments that serve `model`; none when the operator knows it and all of them are unusable.
@@ -144,18 +141,25 @@ class DeploymentTable:
 
     def _fitting(self, model: str) -> Sequence[Deployment] | None:
         """Deployments made for a name that fits a pattern, those of the longest pattern; None when it fits none."""
-        made = self._made.get(model)
-        if made is None:
+        made = self._made.pop(model, None)
+        if made is not None:
+            self._made[model] = made
+        else:
             for pattern, alike in itertools.groupby(self._wildcards, key=lambda wildcard: wildcard.pattern):
                 found = [(wildcard, rest) for wildcard in alike if (rest := wildcard.stands_for(model)) is not None]
                 if found:
                     made = tuple(one for wildcard, rest in found if (one := wildcard.make(rest)) is not None)
-                    # Names are the callers'; what is made for them is kept, but not without end.
-                    if len(self._made) < _MADE:
-                        self._made[model] = made
+                    self._keep(model, made)
                     break
                 del pattern
         return made
+
+    def _keep(self, model: str, made: Sequence[Deployment]) -> None:
+        if len(self._made) >= _MADE:
+            idle = (name for name, group in self._made.items() if not any(one.health.in_flight for one in group))
+            for deployment in self._made.pop(next(idle, ""), ()):
+                self._retire(deployment)
+        self._made[model] = made
 
     def _model(self, name: str, group: Sequence[Deployment]) -> Model:
         capabilities = ModelCapabilities()

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from voxgate_server.errors import (
     DrillFailure,
-    Overloaded,
     ProviderCredential,
     ProviderError,
     ProviderQuotaExceeded,
@@ -26,9 +25,11 @@ __all__ = ["Circuit", "Health", "HealthSettings", "OperatorState"]
 
 _WINDOW_SECONDS = 60.0
 _WINDOW_REQUESTS = 5
+_LEAST_WAIT = 1.0
+"""Seconds after which it is worth looking again, where nobody knows better."""
 _LONGEST_COOLDOWN = 300.0
 _ALONE = 5
-"""How many times more failures the only deployment of a group is allowed: without it there is nothing."""
+"""How many times more failures in a row a deployment is allowed without which there is nothing."""
 _SMOOTHING = 0.2
 """Weight of the newest call in the moving average of the latency."""
 _ERROR_CHARACTERS = 200
@@ -75,7 +76,7 @@ class Health:
 
     Args:
         settings: Its limits.
-        alone: It is the only one of its group.
+        alone: A call that comes for it has no other way: it is the only one of its group, which has no fallbacks.
     """
 
     def __init__(self, settings: HealthSettings, *, alone: bool = False) -> None:
@@ -99,6 +100,8 @@ class Health:
         """Requests begun in the current minute."""
         self.window_audio_seconds = 0.0
         """Audio recognised in the current minute."""
+        self._window_answers = 0
+        """Attempts of the current minute that ended and said something about the deployment."""
         self._window_failures = 0
 
     def circuit(self, now: float) -> Circuit:
@@ -116,102 +119,119 @@ class Health:
             if now < self.open_until:
                 return self.open_until
             if self._probing:
-                return now + self.settings.cooldown_seconds
+                return now + max(self.settings.cooldown_seconds, _LEAST_WAIT)
         limit = self.settings.max_parallel_requests
         if limit is not None and self.in_flight >= limit:
-            return now + 1.0
+            return now + _LEAST_WAIT
         if self.settings.rpm is not None and self.window_requests >= self.settings.rpm:
             return self._window_start + _WINDOW_SECONDS
         return now
 
     def error_ratio(self, now: float) -> float:
-        """Share of the attempts begun in the current minute that failed, 0 to 1."""
+        """Share of the answers of the current minute that were failures, 0 to 1."""
         self._roll(now)
-        return min(self._window_failures / self.window_requests, 1.0) if self.window_requests else 0.0
+        return self._window_failures / self._window_answers if self._window_answers else 0.0
 
-    def proved(self, now: float) -> bool:
-        """Its newest answer was a success, and not long ago."""
-        recent = self.last_success is not None and now - self.last_success < _WINDOW_SECONDS
-        return recent and not self.consecutive_failures
+    @property
+    def proved(self) -> bool:
+        """Nothing speaks against it: its newest answer was a success, or there was none yet."""
+        return not self.consecutive_failures
 
-    def started(self, now: float) -> None:
-        """An attempt begins."""
+    def started(self, now: float) -> bool:
+        """An attempt begins.
+
+        Returns:
+            Whether it is the single probe of an open circuit; whoever reports how it ended has to say so.
+        """
         self._roll(now)
         self.in_flight += 1
         self.window_requests += 1
-        if self.circuit(now) is Circuit.HALF_OPEN:
-            self._probing = True
+        probe = not self._probing and self.circuit(now) is Circuit.HALF_OPEN
+        self._probing = self._probing or probe
+        return probe
 
-    def succeeded(self, now: float, seconds: float, audio_seconds: float | None) -> None:
+    def succeeded(self, now: float, seconds: float, audio_seconds: float | None, *, probe: bool) -> None:
         """An attempt gave the answer.
 
         Args:
             now: When.
             seconds: How long it took.
             audio_seconds: Length of the recording; None when unknown.
+            probe: What `started` said.
         """
-        self._ended()
+        self._ended(now, probe)
+        self._window_answers += 1
         self.window_audio_seconds += audio_seconds or 0.0
         pace = seconds / max(audio_seconds or 1.0, 1.0)
         self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
         self.last_success = now
-        self.consecutive_failures = 0
-        self.last_error = ""
-        self.trips = 0
-        self.open_until = None
+        # One that began before the circuit opened says nothing about what opened it.
+        if probe or self.open_until is None:
+            self.consecutive_failures = 0
+            self.last_error = ""
+            self.trips = 0
+            self.open_until = None
 
-    def failed(self, now: float, error: VoxgateError, *, caller_limited: bool = False) -> None:
+    def failed(self, now: float, error: VoxgateError, *, probe: bool, caller_limited: bool = False) -> None:
         """An attempt failed.
 
         Args:
             now: When.
             error: How.
+            probe: What `started` said.
             caller_limited: The limit that passed was the caller's own.
         """
-        half_open = self.circuit(now) is Circuit.HALF_OPEN
-        self._ended()
+        self._ended(now, probe)
         if not _counts(error, caller_limited):
             return
         self.consecutive_failures += 1
+        self._window_answers += 1
         self.last_error = error.message[:_ERROR_CHARACTERS]
         self._window_failures += 1
         if self.settings.disabled:
             return
-        if half_open or self._too_many() or (_says_it_all(error) and not self.alone):
+        if probe or (self.open_until is None and (self._too_many() or (_says_it_all(error) and not self.alone))):
             self._open(now, error)
+        elif self.open_until is not None and error.retry_after and self.settings.fixed_cooldown is None:
+            # One of many that were under way when the circuit opened. It may make the cooldown longer, not double it.
+            self.open_until = max(self.open_until, now + min(error.retry_after, _LONGEST_COOLDOWN))
 
-    def abandoned(self) -> None:
+    def abandoned(self, now: float, *, probe: bool) -> None:
         """An attempt was ended by us; it says nothing."""
-        self._ended()
+        self._ended(now, probe)
 
-    def _ended(self) -> None:
+    def _ended(self, now: float, probe: bool) -> None:
+        self._roll(now)
         self.in_flight -= 1
-        self._probing = False
+        if probe:
+            self._probing = False
 
     def _too_many(self) -> bool:
-        allowed = (self.settings.allowed_fails + 1) * (_ALONE if self.alone else 1)
-        if self.consecutive_failures >= allowed:
+        forgiven = self.settings.allowed_fails * (_ALONE if self.alone else 1)
+        if self.consecutive_failures > forgiven:
             return True
-        enough = _WINDOW_REQUESTS * (_ALONE if self.alone else 1)
-        return self.window_requests >= enough and self._window_failures * 2 > self.window_requests
+        # One that answers every other call is better than nothing.
+        enough = not self.alone and self._window_answers >= _WINDOW_REQUESTS
+        return enough and self._window_failures * 2 > self._window_answers
 
     def _open(self, now: float, error: VoxgateError) -> None:
         self.trips += 1
         seconds = min(self.settings.cooldown_seconds * 2 ** min(self.trips - 1, 16), _LONGEST_COOLDOWN)
-        if error.retry_after is not None:
-            seconds = min(error.retry_after, _LONGEST_COOLDOWN)
         if self.settings.fixed_cooldown is not None:
             seconds = self.settings.fixed_cooldown
+        elif error.retry_after:
+            seconds = min(error.retry_after, _LONGEST_COOLDOWN)
         # A cooldown that runs already is never made shorter.
         self.open_until = max(self.open_until or 0.0, now + seconds)
+        self._window_answers = 0
         self._window_failures = 0
-        self.window_requests = 0
 
     def _roll(self, now: float) -> None:
-        if now - self._window_start >= _WINDOW_SECONDS:
+        if now >= self._window_start + _WINDOW_SECONDS:
             self._window_start = now
             self.window_requests = 0
             self.window_audio_seconds = 0.0
+            self._window_answers = 0
             self._window_failures = 0
 
 
@@ -224,4 +244,4 @@ def _counts(error: VoxgateError, caller_limited: bool) -> bool:
 
 def _says_it_all(error: VoxgateError) -> bool:
     """After one of these the next call would fail as well."""
-    return isinstance(error, ProviderCredential | ProviderQuotaExceeded | ProviderRateLimited | Overloaded)
+    return isinstance(error, ProviderCredential | ProviderQuotaExceeded | ProviderRateLimited)

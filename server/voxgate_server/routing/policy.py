@@ -40,24 +40,26 @@ def judge(error: VoxgateError, http_status: int | None, hop: Hop) -> Verdict:
 
     Args:
         error: How the attempt failed.
-        http_status: The provider's status; None when there was none.
+        http_status: The provider's status; None when there was none. A hop's statuses are then compared with the
+            status a caller would see: 502 for a connection that failed, 504 for one that was too slow.
         hop: Where.
     """
-    fallback = hop.fallback_statuses is None or http_status in hop.fallback_statuses
+    if isinstance(error, DrillFailure):
+        return Verdict(False, False, True)
+    status = error.http_status if http_status is None else http_status
+    fallback = hop.fallback_statuses is None or status in hop.fallback_statuses
     if hop.retry_statuses is not None:
-        again = http_status in hop.retry_statuses
+        again = status in hop.retry_statuses
         return Verdict(again, again, fallback)
     match error:
-        case DrillFailure():
-            return Verdict(False, False, True)
         case ProviderRejected() | AudioTooLarge() | UnsupportedAudio() | UnsupportedParameter():
             # The request itself: the same model would say the same, another one may not.
             return Verdict(False, False, fallback)
         case ProviderCredential() | ProviderQuotaExceeded():
             return Verdict(False, True, fallback)
         case ProviderError() | Overloaded():
-            # A model the provider does not know does not appear by asking again.
-            return Verdict(http_status != 404, True, fallback)
+            # A model the provider does not know does not appear by asking again; another deployment may have it.
+            return Verdict(http_status not in (404, 405), True, fallback)
         case _:
             return Verdict(False, False, False)
 
@@ -75,8 +77,8 @@ def backoff(failures: int, rng: random.Random) -> float:
 class RetryBudget:
     """Keeps extra attempts a fraction of the calls, so that an outage is not answered with more load.
 
-    Every call earns a fraction of an extra attempt; every extra attempt at a deployment that has not proved itself
-    lately costs one. A deployment that works costs nothing: failing over to it is what it is there for.
+    Every call earns a fraction of an extra attempt; every extra attempt at a deployment that failed last costs one.
+    A deployment against which nothing speaks costs nothing: failing over to it is what it is there for.
 
     Args:
         ratio: Extra attempts per call in the long run.

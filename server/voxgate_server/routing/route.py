@@ -13,7 +13,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voxgate_server.errors import NoDeploymentAvailable, VoxgateError
+from voxgate_server.errors import (
+    DeadlineExceeded,
+    NoDeploymentAvailable,
+    ProviderTimeout,
+    ProviderUnavailable,
+    VoxgateError,
+)
 from voxgate_server.routing.deployments import Deployment
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.policy import RetryBudget, Verdict, backoff, judge
@@ -22,7 +28,7 @@ from voxgate_server.routing.strategies import Strategy
 __all__ = ["DEFAULT_RETRIES", "GaveUp", "Route", "Try", "Wait"]
 
 DEFAULT_RETRIES = 2
-"""Attempts after the first at a hop that says nothing else."""
+"""Attempts of a call after the first unless a number is configured; every further hop is tried once all the same."""
 _PATIENCE = 60.0
 """Seconds up to which a provider's own wish to wait is followed when there is no other way."""
 _SHORT_WAIT = 3.0
@@ -79,10 +85,17 @@ class Route:
         self._tries = 0
         """Attempts at the current hop."""
         self._tried: set[str] = set()
+        self._again: set[str] = set()
+        """Those of them that may be asked once more."""
         self._verdict: Verdict | None = None
-        self._resume_at = float("-inf")
-        self._first_error: VoxgateError | None = None
-        self._cooling_until: float | None = None
+        """What may follow the newest failure at the current hop."""
+        self._resume_at = 0.0
+        """When one that was tried already may be asked again."""
+        self._paid = False
+        """The next attempt has its place in the budget."""
+        self._last_hop = -1
+        self._redirected = False
+        self._errors: list[VoxgateError] = []
         self._over: GaveUp | None = None
         self.attempts = 0
         """Attempts begun so far."""
@@ -91,26 +104,22 @@ class Route:
     def next(self, now: float) -> Try | Wait | GaveUp:
         """What to do now."""
         while self._over is None:
-            if self._index >= len(self._hops):
-                return self._give_up(now)
+            if self._index >= len(self._hops) or now >= self._deadline:
+                self._over = GaveUp(self._error(now))
+                break
             hop = self._hops[self._index]
-            if self._tries > self._retries(hop):
-                self._advance()
-                continue
             candidate = self._candidate(hop, now)
             if candidate is None:
                 self._advance()
                 continue
-            if self._resume_at > now:
-                if self._resume_at >= self._deadline:
-                    self._advance()
-                    continue
-                return Wait(self._resume_at - now)
-            if now >= self._deadline:
-                return self._give_up(now)
-            if self.attempts and not candidate.health.proved(now) and not self._budget.spend():
-                return self._give_up(now)
-            return self._try(hop, candidate, now)
+            # Nobody waits for a deployment while another one is there.
+            resume_at = self._resume_at if candidate.id in self._tried else now
+            if resume_at >= self._deadline or not self._affordable(candidate):
+                self._advance()
+            elif resume_at > now:
+                return Wait(resume_at - now)
+            else:
+                return self._try(hop, candidate, now)
         return self._over
 
     def succeeded(self) -> None:
@@ -118,7 +127,7 @@ class Route:
         self._index = len(self._hops)
 
     def failed(self, attempt: Try, error: VoxgateError, http_status: int | None, now: float) -> None:
-        """The attempt under way failed.
+        """The attempt under way failed. The deployment's health has to know already.
 
         Args:
             attempt: Which.
@@ -126,24 +135,30 @@ class Route:
             http_status: The provider's status; None when there was none.
             now: When.
         """
-        self._first_error = self._first_error or error
-        verdict = judge(error, http_status, attempt.hop)
-        self._verdict = verdict
-        if not (verdict.same or verdict.sibling):
-            self._leave(verdict)
-            return
-        elsewhere = self._siblings(attempt.hop, now) or self._has_further_hop(now)
-        wait = backoff(self._tries, self._rng)
-        if error.retry_after is not None:
-            if error.retry_after > (_SHORT_WAIT if elsewhere else _PATIENCE):
-                self._verdict = Verdict(False, verdict.sibling, verdict.fallback)
+        self._errors.append(error)
+        hop, verdict = attempt.hop, judge(error, http_status, attempt.hop)
+        further = verdict.fallback and self._has_further_hop(now)
+        again, wait = verdict.same, backoff(self._tries, self._rng)
+        if error.retry_after:
+            # A short wish is followed once although there is another way, any other one only when there is none.
+            patience = _PATIENCE if not further else _SHORT_WAIT if self._tries == 1 else 0.0
+            again &= error.retry_after <= patience
             wait = max(wait, error.retry_after)
-        # Nobody waits for a deployment while another one is there.
-        self._resume_at = float("-inf") if self._siblings(attempt.hop, now) else now + wait
+        elif further and hop.retries is None:
+            again = False
+        self._again.discard(attempt.deployment.id)
+        if again:
+            self._again.add(attempt.deployment.id)
+            self._resume_at = now + wait
+        self._verdict = verdict
 
     def redirect(self, hops: Sequence[Hop]) -> None:
-        """Takes these hops instead of those that were left; the current one is over."""
-        self._hops = [*self._hops[: self._index + 1], *hops] if self._index < len(self._hops) else hops
+        """Takes these hops instead of those that were left. Only the first time, so that a call comes to an end."""
+        if self._redirected or self._over is not None:
+            return
+        self._redirected = True
+        self._index = self._last_hop
+        self._hops = [*self._hops[: self._index + 1], *hops]
         self._verdict = None
         self._advance()
 
@@ -151,81 +166,71 @@ class Route:
         self._tried.add(candidate.id)
         retry, self._tries = self._tries, self._tries + 1
         self.attempts += 1
-        self._resume_at = float("-inf")
+        self._paid = False
+        self._last_hop = self._index
         timeout = candidate.timeout if hop.timeout is None else hop.timeout
         deadline = self._deadline if timeout is None else min(self._deadline, now + timeout)
         return Try(candidate, hop, self._index, retry, deadline)
 
-    def _retries(self, hop: Hop) -> int:
-        return DEFAULT_RETRIES if hop.retries is None else hop.retries
-
     def _candidate(self, hop: Hop, now: float) -> Deployment | None:
-        fresh = self._siblings(hop, now)
-        if fresh:
-            return self._strategy(fresh, self._rng)
-        if self._verdict is None:  # Nothing was tried here, and nothing is there: all of them cool down.
-            self._note_cooling(hop, now)
-            return None
-        if not self._verdict.same or (hop.retries is None and self._has_further_hop(now)):
-            return None
-        again = [deployment for deployment in hop.deployments if deployment.health.available_at(now) <= now]
-        if not again:
-            self._note_cooling(hop, now)
-        return self._strategy(again, self._rng) if again else None
+        """Who is asked next at this hop, if anybody."""
+        candidates = self._siblings(hop, now)
+        if not candidates and self._again and self._may_retry(hop):
+            # One that asked for a pause cools down until the pause is over.
+            then = max(now, self._resume_at)
+            again = [one for one in hop.deployments if one.id in self._again]
+            candidates = [one for one in again if one.health.available_at(now) <= then]
+        if self.attempts:
+            candidates = [one for one in candidates if one.health.proved] or candidates
+        return self._strategy(candidates, self._rng) if candidates else None
 
     def _siblings(self, hop: Hop, now: float) -> list[Deployment]:
         """Deployments of the hop that were not tried yet and may be asked."""
-        if self._verdict is not None and not self._verdict.sibling:
+        if self._verdict is not None and not (self._verdict.sibling and self._may_retry(hop)):
             return []
-        return [
-            deployment
-            for deployment in hop.deployments
-            if deployment.id not in self._tried and deployment.health.available_at(now) <= now
-        ]
+        return [one for one in hop.deployments if one.id not in self._tried and one.health.available_at(now) <= now]
+
+    def _may_retry(self, hop: Hop) -> bool:
+        return self.attempts <= DEFAULT_RETRIES if hop.retries is None else self._tries <= hop.retries
 
     def _has_further_hop(self, now: float) -> bool:
-        return any(
-            deployment.health.available_at(now) <= now
-            for hop in self._hops[self._index + 1 :]
-            for deployment in hop.deployments
-        )
+        further = self._hops[self._index + 1 :]
+        return any(one.health.available_at(now) <= now for hop in further for one in hop.deployments)
 
-    def _leave(self, verdict: Verdict) -> None:
-        if verdict.fallback:
-            self._advance()
-        else:
-            self._index = len(self._hops)
+    def _affordable(self, candidate: Deployment) -> bool:
+        """Whether the attempt may be made; takes its price from the budget, once."""
+        free = not self.attempts or (candidate.health.proved and candidate.id not in self._tried)
+        self._paid = self._paid or free or self._budget.spend()
+        return self._paid
 
     def _advance(self) -> None:
-        if self._verdict is not None and not self._verdict.fallback:
-            self._index = len(self._hops)
-            return
-        self._index += 1
+        ended = self._verdict is not None and not self._verdict.fallback
+        self._index = len(self._hops) if ended else self._index + 1
         self._tries = 0
         self._tried = set()
+        self._again = set()
         self._verdict = None
-        self._resume_at = float("-inf")
+        self._paid = False
 
-    def _note_cooling(self, hop: Hop, now: float) -> None:
-        until = min(deployment.health.available_at(now) for deployment in hop.deployments)
-        self._cooling_until = until if self._cooling_until is None else min(self._cooling_until, until)
+    def _error(self, now: float) -> VoxgateError:
+        """The most useful cause: the first, as that of the model that was asked for.
 
-    def _give_up(self, now: float) -> GaveUp:
-        error = self._first_error
-        if error is None:
-            wait = max((self._cooling_until or now + 1.0) - now, 0.0)
-            names = ", ".join(dict.fromkeys(hop.name for hop in self._hops))
-            if math.isinf(wait):
-                return self._end(
-                    NoDeploymentAvailable(f"No deployment of {names} is in service: the operator took them out of it.")
-                )
-            error = NoDeploymentAvailable(
-                f"No deployment of {names} can be asked at present: they failed lately and cool down, or are at their "
-                f"limits. Try again in {max(1, round(wait))} s.",
-                retry_after=max(wait, 1.0),
+        When it was down and everybody cools down by now, it is more useful to know until when.
+        """
+        if not self._errors and now >= self._deadline:
+            return DeadlineExceeded("The time for this call was over before anybody could be asked. Allow more time.")
+        until = min(one.health.available_at(now) for hop in self._hops for one in hop.deployments)
+        first = self._errors[0] if self._errors else None
+        if first is not None and not (isinstance(first, ProviderUnavailable | ProviderTimeout) and until > now):
+            return first
+        wait = max(until - now, 1.0)
+        names = ", ".join(dict.fromkeys(hop.name for hop in self._hops))
+        if math.isinf(wait):
+            return first or NoDeploymentAvailable(
+                f"No deployment of {names[:200]} is in service: the operator took them out of it."
             )
-        return self._end(error)
-
-    def _end(self, error: VoxgateError) -> GaveUp:
-        self._over = GaveUp(error)
-        return self._over
+        return NoDeploymentAvailable(
+            f"No deployment of {names[:200]} can be asked at present: they failed lately and cool down, or are at "
+            f"their limits. Try again in {math.ceil(wait)} s.",
+            retry_after=wait,
+        )

@@ -54,6 +54,10 @@ class Router:
         self.settings = settings or RouterSettings()
         self.budget = RetryBudget()
         self._rng = rng or random.Random()  # noqa: S311
+        for deployment in table.deployments():
+            # Where there are fallbacks, a deployment that fails is not all there is.
+            has_fallbacks = bool(self._names(self.settings.fallbacks, deployment.group))
+            deployment.health.alone = deployment.health.alone and not has_fallbacks
 
     def plan(self, config: TranscriptionConfig) -> list[Hop]:
         """The hops of a call, in the order in which they are taken; at least one.
@@ -78,6 +82,14 @@ class Router:
             return hops
         if refused:
             raise refused[0]
+        if self.settings.tag_filtering and self.table.group(config.model):
+            asked = ", ".join(config.labels.tags)[:100]
+            raise ProviderUnavailable(
+                f"No deployment of '{config.model}' is for "
+                + (f"the tags {asked}." if asked else "calls without tags."),
+                param="tags",
+                metadata={"model": config.model},
+            )
         raise ProviderUnavailable(
             f"No deployment of '{config.model}' is usable at present; the server's log says why.",
             metadata={"model": config.model},

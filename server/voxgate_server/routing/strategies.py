@@ -12,11 +12,16 @@ Strategy = Callable[[Sequence[Deployment], random.Random], Deployment]
 
 
 def simple_shuffle(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:
-    """At random, by `weight`, else by `rpm`, else all alike."""
-    weights = [candidate.share for candidate in candidates]
-    if not any(weights):
-        return rng.choice(candidates)
-    return rng.choices(candidates, weights)[0]
+    """At random, by `weight` where any has one, else by `rpm`, else all alike. One without is like the average."""
+    if len(candidates) == 1:
+        return candidates[0]
+    shares: list[float | None] = [candidate.weight for candidate in candidates]
+    if all(share is None for share in shares):
+        shares = [candidate.health.settings.rpm for candidate in candidates]
+    given = [share for share in shares if share]
+    average = sum(given) / len(given) if given else 1.0
+    weights = [average if share is None else share for share in shares]
+    return rng.choices(candidates, weights)[0] if any(weights) else rng.choice(candidates)
 
 
 def least_busy(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:

@@ -200,13 +200,13 @@ class Provider(message.Message):
     last_error: builtins.str
     """What the newest of these failures said. Empty after a success."""
     error_ratio: builtins.float
-    """Share of the attempts begun in the current minute that failed, 0 to 1; 0 when there were none. The opening of the
-    circuit starts the count anew.
+    """Share of its answers in the current minute that were failures, 0 to 1; 0 when there were none. The opening of the
+    circuit starts the count anew. A failure that is the request's own fault is no answer.
     """
     active_request_count: builtins.int
     """Attempts in progress."""
     minute_request_count: builtins.int
-    """Attempts begun in the current minute, counted like `error_ratio`."""
+    """Attempts begun in the current minute."""
     @builtins.property
     def open_for(self) -> duration_pb2.Duration:
         """Time until an open circuit lets a probe through. Absent unless `circuit` is CIRCUIT_STATE_OPEN."""
