@@ -119,7 +119,7 @@ class Gateway:
         surface: str = "command",
         method: str = "",
     ) -> Call:
-        """Admits a call and opens its spool. Every opened call must be closed.
+        """Admits a call of the current task and opens its spool. Every opened call must be closed.
 
         Args:
             request_id: The call's id.
