@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpc import aio
+from voxgate.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceStub
 from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 from voxgate_server.app import App
@@ -18,6 +19,7 @@ from voxgate_server.config import load_config
 from voxgate_server.routing.portkey_plan import PortkeySettings
 
 if TYPE_CHECKING:
+    from voxgate.admin.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
     from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceAsyncStub
     from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceAsyncStub
 
@@ -37,6 +39,12 @@ class Gateway:
     rest_port: int
     grpc_port: int
     channel: aio.Channel
+    admin_channel: aio.Channel | None = None
+
+    @property
+    def admin(self) -> AdminServiceAsyncStub:
+        assert self.admin_channel is not None
+        return AdminServiceStub(self.admin_channel)
 
     @property
     def url(self) -> str:
@@ -57,9 +65,14 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def running(
-    directory: Path, config: str, environ: dict[str, str] | None = None, *, portkey: PortkeySettings | None = None
+    directory: Path,
+    config: str,
+    environ: dict[str, str] | None = None,
+    *,
+    portkey: PortkeySettings | None = None,
+    admin: bool = False,
 ) -> AsyncIterator[Gateway]:
-    """Runs the configuration (LiteLLM's YAML) until the block ends."""
+    """Runs the configuration (LiteLLM's YAML) until the block ends; with its admin listener if asked for."""
     file = directory / "voxgate.yaml"
     file.write_text(textwrap.dedent(config))
     loaded = load_config(file, environ={} if environ is None else environ)
@@ -67,9 +80,14 @@ async def running(
     if portkey is not None:
         app._portkey.settings = portkey
     try:
-        where = await app.start(host="127.0.0.1", grpc_port=0, rest_port=0)
-        async with aio.insecure_channel(f"127.0.0.1:{where.grpc_port}") as channel:
-            yield Gateway(app, where.rest_port, where.grpc_port, channel)
+        where = await app.start(host="127.0.0.1", grpc_port=0, rest_port=0, admin_port=0 if admin else None)
+        async with contextlib.AsyncExitStack() as stack:
+            channel = await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{where.grpc_port}"))
+            gateway = Gateway(app, where.rest_port, where.grpc_port, channel)
+            if where.admin_port is not None:
+                address = f"127.0.0.1:{where.admin_port}"
+                gateway.admin_channel = await stack.enter_async_context(aio.insecure_channel(address))
+            yield gateway
     finally:
         await app.stop(grace=0)
 

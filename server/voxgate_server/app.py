@@ -13,7 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.config import GatewayConfig, ModelEntry
-from voxgate_server.edges.grpc.server import GrpcServer
+from voxgate_server.edges.grpc.admin import AdminServicer
+from voxgate_server.edges.grpc.server import GrpcServer, admin_services, public_services
 from voxgate_server.edges.identity import Identity
 from voxgate_server.edges.listen import ListenError, check_host, join_host_port, port_taken
 from voxgate_server.edges.rest.app import rest_app
@@ -32,6 +33,8 @@ __all__ = ["App", "Listening"]
 
 _log = get_logger("app")
 
+_ADMIN_CALLS = 16
+_ADMIN_FAREWELL_SECONDS = 1.0
 _MODEL_NAME = re.compile(r"[\w.:@+/-]{1,200}", re.ASCII)
 """What the `*` of a wildcard may stand for."""
 
@@ -43,6 +46,9 @@ class Listening:
     host: str
     grpc_port: int
     rest_port: int
+    admin_host: str | None = None
+    """None: there is no admin listener."""
+    admin_port: int | None = None
 
 
 class App:
@@ -51,13 +57,11 @@ class App:
     Args:
         config: The configuration.
         environ: Where providers' usual variables are looked up; None means the process's environment.
+        worker: Number of this process among those that share the ports, from 1; None when it is the only one.
     """
 
     def __init__(
-        self,
-        config: GatewayConfig,
-        *,
-        environ: Mapping[str, str] | None = None,
+        self, config: GatewayConfig, *, environ: Mapping[str, str] | None = None, worker: int | None = None
     ) -> None:
         self._config = config
         settings = config.voxgate
@@ -84,6 +88,9 @@ class App:
         self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _deployment_for_caller)
         self._identity = Identity(config.master_key.get_secret_value() if config.master_key else None)
         self._ready = False
+        self._created, self._worker = Timestamp(), worker
+        self._created.GetCurrentTime()
+        self._admin: GrpcServer | None = None
         self._grpc: GrpcServer | None = None
         self._rest: RestServer | None = None
 
@@ -93,14 +100,25 @@ class App:
     async def __aexit__(self, *_: object) -> None:
         await self.stop(grace=0)
 
-    async def start(self, *, host: str, grpc_port: int, rest_port: int, share_ports: bool = False) -> Listening:
-        """Opens both listeners.
+    async def start(
+        self,
+        *,
+        host: str,
+        grpc_port: int,
+        rest_port: int,
+        admin_host: str = "127.0.0.1",
+        admin_port: int | None = None,
+        share_ports: bool = False,
+    ) -> Listening:
+        """Opens the listeners.
 
         Args:
-            host: Address of both. Anything but loopback needs a key to be configured.
+            host: Address of both public ones. Anything but loopback needs a key to be configured.
             grpc_port: 0 takes a free one.
             rest_port: 0 takes a free one.
-            share_ports: Several processes listen on the same ports.
+            admin_host: Address of the admin listener. Anything but loopback needs a key to be configured.
+            admin_port: 0 takes a free one; None opens no admin listener. Never shared: each process has its own state.
+            share_ports: Several processes listen on the same public ports.
 
         Returns:
             Where they are.
@@ -109,12 +127,15 @@ class App:
             ListenError: A listener cannot be opened.
         """
         check_host(host, has_key=not self._identity.open_to_everybody)
+        if admin_port is not None:
+            check_host(admin_host, has_key=not self._identity.open_to_everybody)
         tls = _tls_files(self._config)
         try:
             credentials, context = (grpc_credentials(tls), http_context(tls)) if tls else (None, None)
         except ValueError as error:
             raise ListenError(str(error)) from error
-        self._grpc = GrpcServer(self.gateway, self._identity, share_port=share_ports)
+        calls = self.gateway.limits.max_concurrent_calls
+        self._grpc = GrpcServer(public_services(self.gateway), self._identity, calls=calls, share_port=share_ports)
         self._rest = RestServer(
             rest_app(self.gateway, self._identity, ready=lambda: self._ready, portkey=self._portkey),
             share_port=share_ports,
@@ -128,8 +149,16 @@ class App:
         except OSError as error:
             await self._grpc.stop(0)
             raise port_taken(host, rest_port, "--rest-port", error) from error
+        if admin_port is not None:
+            servicer = AdminServicer(self.gateway, started=self._created, worker=self._worker)
+            self._admin = GrpcServer(admin_services(servicer), self._identity, calls=_ADMIN_CALLS, admins_only=True)
+            try:
+                admin_port = await self._admin.start(join_host_port(admin_host, admin_port), credentials)
+            except RuntimeError as error:
+                await asyncio.gather(self._grpc.stop(0), self._rest.stop(0))
+                raise port_taken(admin_host, admin_port, "--admin-port") from error
         self._ready = True
-        return Listening(host, grpc_port, rest_port)
+        return Listening(host, grpc_port, rest_port, None if admin_port is None else admin_host, admin_port)
 
     async def stop(self, *, grace: float) -> None:
         """Takes no new calls, lets those in progress end, then gives everything up.
@@ -140,6 +169,9 @@ class App:
         self._ready = False
         doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
         await asyncio.gather(*doors)
+        # Last, so that operators can see, and end, what holds up the others.
+        if self._admin is not None:
+            await self._admin.stop(min(grace, _ADMIN_FAREWELL_SECONDS))
         await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()), *self._retiring)
         await self._portkey.aclose()
         self._spools.close()

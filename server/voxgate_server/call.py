@@ -1,8 +1,11 @@
 """What travels with a call through all rooms."""
 
+import asyncio
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
@@ -10,10 +13,11 @@ from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
+from voxgate_server.errors import CancelledByOperator, NotFound
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import Try
 
-__all__ = ["Call", "Caller", "RequestContext", "new_request_id"]
+__all__ = ["ActiveCalls", "Call", "Caller", "RequestContext", "new_request_id"]
 
 
 def new_request_id() -> str:
@@ -36,6 +40,8 @@ class RequestContext:
 
     request_id: str
     caller: Caller
+    method: str = ""
+    """What was called: a gRPC method, or a REST method and path."""
 
 
 @dataclass(slots=True)
@@ -64,3 +70,61 @@ class Call:
     """The attempt that was begun last."""
     provider_headers: dict[str, str] = field(default_factory=dict)
     """What the provider asked last sent along with its answer (an allow-list of its adapter's)."""
+    surface: str = ""
+    """Where it came in: `grpc`, `rest` or `command`."""
+    method: str = ""
+    """What was called: a gRPC method, or a REST method and path."""
+    task: asyncio.Task[Any] | None = None
+    """What runs it, from its opening to its end."""
+    cancelled: bool = False
+    """An operator has ended it."""
+
+    def cancel(self) -> None:
+        """Ends the call from outside, with everything done for it. A second time it does nothing."""
+        if not self.cancelled and self.task is not None:
+            self.cancelled = True
+            self.task.cancel()
+
+    def cause(self, error: BaseException) -> BaseException:
+        """The error as the caller is to be told: when an operator has cancelled the call, its task is not at an end."""
+        if not (self.cancelled and isinstance(error, asyncio.CancelledError)):
+            return error
+        if self.task is not None:
+            self.task.uncancel()
+        return CancelledByOperator("An operator of this server cancelled the call.", attempts=self.attempts)
+
+
+class ActiveCalls:
+    """The calls in progress, oldest first."""
+
+    def __init__(self) -> None:
+        # By the identity of each: callers may choose their request ids, and choose the same one twice.
+        self._calls: dict[int, Call] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(tuple(self._calls.values()))
+
+    def add(self, call: Call) -> None:
+        """A call begins."""
+        self._calls[id(call)] = call
+
+    def remove(self, call: Call) -> None:
+        """A call is over."""
+        del self._calls[id(call)]
+
+    def cancel(self, request_id: str) -> None:
+        """Ends the calls with this id, also at the provider; their callers are told.
+
+        Raises:
+            NotFound: No call in progress has it.
+        """
+        calls = [call for call in self if call.request_id == request_id]
+        if not calls:
+            raise NotFound(
+                f"No call '{request_id[:100]}' is in progress in this process; it may be over.", param="request_id"
+            )
+        for call in calls:
+            call.cancel()

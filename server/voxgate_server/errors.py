@@ -13,12 +13,14 @@
     │   ├── AudioTooLarge            above a limit                          413  RESOURCE_EXHAUSTED
     │   ├── UnknownModel             no such model                          404  NOT_FOUND
     │   ├── UnknownRoute             no such path or method                 404  UNIMPLEMENTED
+    │   ├── NotFound                 no such thing, by its id               404  NOT_FOUND
     │   ├── Unauthenticated          no key, or a wrong one                 401  UNAUTHENTICATED
     │   ├── PermissionDenied         the key does not permit it             403  PERMISSION_DENIED
     │   └── Cancelled                the caller went away                   499  CANCELLED
     ├── GatewayError                 the gateway cannot, whatever the caller does
     │   ├── Overloaded               at a limit of its own                  503  RESOURCE_EXHAUSTED
     │   ├── DeadlineExceeded         the caller's or the server's limit     504  DEADLINE_EXCEEDED
+    │   ├── CancelledByOperator      an operator ended the call             499  CANCELLED
     │   ├── NotInThisRelease         part of a later release                501  UNIMPLEMENTED
     │   └── InternalError            a fault of ours                        500  INTERNAL
     └── ProviderError                a provider did not answer well         502  UNAVAILABLE
@@ -45,6 +47,7 @@ __all__ = [
     "AudioTooLarge",
     "CallerError",
     "Cancelled",
+    "CancelledByOperator",
     "ChecksumMismatch",
     "DeadlineExceeded",
     "DrillFailure",
@@ -54,6 +57,7 @@ __all__ = [
     "InvalidRequest",
     "MessageOutOfOrder",
     "NoDeploymentAvailable",
+    "NotFound",
     "NotInThisRelease",
     "Overloaded",
     "PermissionDenied",
@@ -208,6 +212,14 @@ class UnknownRoute(CallerError):
     code = "unknown_url"
 
 
+class NotFound(CallerError):
+    """Nothing has the id that `param` gives."""
+
+    status = StatusCode.NOT_FOUND
+    http_status = 404
+    code = "not_found"
+
+
 class Unauthenticated(CallerError):
     """No key, or a wrong one."""
 
@@ -256,6 +268,15 @@ class DeadlineExceeded(GatewayError):
     type = "timeout"
     code = "deadline_exceeded"
     reason = "DEADLINE_EXCEEDED"
+
+
+class CancelledByOperator(GatewayError):
+    """An operator ended the call while it was in progress."""
+
+    status = StatusCode.CANCELLED
+    http_status = 499
+    code = "cancelled_by_operator"
+    reason = "CANCELLED"
 
 
 class NotInThisRelease(GatewayError):

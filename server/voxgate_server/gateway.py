@@ -23,7 +23,7 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
-from voxgate_server.call import Call, Caller
+from voxgate_server.call import ActiveCalls, Call, Caller
 from voxgate_server.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -42,6 +42,7 @@ from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import GaveUp, Route, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
+from voxgate_server.telemetry.metrics import Metrics
 from voxgate_server.transcript import complete
 from voxgate_server.validation import validate
 
@@ -53,6 +54,12 @@ Planner = Callable[[TranscriptionConfig], list[Hop]]
 """The hops for a call's options; at least one."""
 
 _FEW_BYTES = 64
+_ATTEMPT_OUTCOMES = {
+    ATTEMPT_OUTCOME_SUCCEEDED: "succeeded",
+    ATTEMPT_OUTCOME_FAILED: "failed",
+    ATTEMPT_OUTCOME_TIMED_OUT: "timed_out",
+    ATTEMPT_OUTCOME_CANCELLED: "cancelled",
+}
 _LONG = 5000
 """Words and segments above which a transcript is completed in a thread."""
 
@@ -78,16 +85,25 @@ class GatewayLimits:
 class Gateway:
     """Answers calls. One per process."""
 
-    def __init__(self, router: Router, spools: SpoolStore, limits: GatewayLimits) -> None:
+    def __init__(
+        self, router: Router, spools: SpoolStore, limits: GatewayLimits, metrics: Metrics | None = None
+    ) -> None:
         self.router = router
         self.limits = limits
+        self.metrics = metrics or Metrics()
         self._spools = spools
-        self._calls = 0
+        self.active = ActiveCalls()
+        """The open calls."""
 
     @property
     def calls_in_progress(self) -> int:
         """How many calls are open."""
-        return self._calls
+        return len(self.active)
+
+    @property
+    def spool_bytes(self) -> int:
+        """Bytes of audio that open calls hold."""
+        return self._spools.used_bytes
 
     def models(self) -> list[Model]:
         """What callers can ask for, in order of the ids."""
@@ -105,8 +121,10 @@ class Gateway:
         audio: AudioHeader,
         seconds_left: float | None = None,
         streamed: bool = False,
+        surface: str = "command",
+        method: str = "",
     ) -> Call:
-        """Admits a call and opens its spool. Every opened call must be closed.
+        """Admits a call of the current task and opens its spool. Every opened call must be closed.
 
         Args:
             request_id: The call's id.
@@ -114,14 +132,16 @@ class Gateway:
             audio: What is known about the audio.
             seconds_left: Until the caller's own deadline; None when it has none.
             streamed: The answer goes out as events.
+            surface: Where it comes in: `grpc`, `rest` or `command`.
+            method: What is called, for operators to see.
 
         Raises:
             AudioTooLarge: The announced size is above the limit.
             Overloaded: Too many calls are in progress.
         """
-        if self._calls >= self.limits.max_concurrent_calls:
+        if len(self.active) >= self.limits.max_concurrent_calls:
             raise Overloaded(
-                f"{self._calls} calls are in progress, which is this server's limit. Try again shortly.",
+                f"{len(self.active)} calls are in progress, which is this server's limit. Try again shortly.",
                 metadata={"limit_calls": str(self.limits.max_concurrent_calls)},
                 retry_after=1,
             )
@@ -130,15 +150,19 @@ class Gateway:
             max_bytes=self.limits.max_audio_bytes,
             expected_bytes=audio.size_bytes if audio.HasField("size_bytes") else None,
         )
-        self._calls += 1
-        return Call(
+        call = Call(
             request_id=request_id,
             caller=caller,
             audio=audio,
             spool=spool,
             deadline=time.monotonic() + (limit if seconds_left is None else min(seconds_left, limit)),
             streamed=streamed,
+            surface=surface,
+            method=method,
+            task=asyncio.current_task(),
         )
+        self.active.add(call)
+        return call
 
     def plan(self, call: Call, config: TranscriptionConfig, planner: Planner | None = None) -> None:
         """Gives a call its options, or other ones, and decides where it goes. Nothing is sent yet.
@@ -163,20 +187,22 @@ class Gateway:
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held and writes its line in the log."""
-        self._calls -= 1
+        self.active.remove(call)
         spool_bytes = call.spool.size
         call.spool.close()
         labels = call.config.labels
+        seconds, outcome = time.monotonic() - call.started, _outcome(error)
+        self.metrics.call_ended(call.surface, outcome, seconds, spool_bytes)
         _log.info(
             "call",
             request_id=call.request_id,
             key=call.caller.key_id,
             model=call.config.model,
-            outcome=_outcome(error),
+            outcome=outcome,
             attempts=len(call.attempts),
             provider=call.attempts[-1].provider if call.attempts else None,
             audio_bytes=spool_bytes,
-            seconds=round(time.monotonic() - call.started, 6),
+            seconds=round(seconds, 6),
             **({"user": labels.user} if labels.user else {}),
         )
 
@@ -286,6 +312,7 @@ class Gateway:
         audio_seconds: float | None = None
         first = True
         probe = health.started(started)
+        self.metrics.attempt_began(provider.name, retry=step.retry > 0, fallback=step.hop_index > 0)
         try:
             if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
                 await _drill(call, provider.name)
@@ -316,6 +343,9 @@ class Gateway:
             _set_latency(report.latency, started)
             call.provider_headers = attempt.response_headers
             ended = time.monotonic()
+            self.metrics.attempt_ended(
+                provider.name, step.deployment.id, _ATTEMPT_OUTCOMES[report.outcome], ended - started, audio_seconds
+            )
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
                 health.succeeded(ended, ended - started, audio_seconds, probe=probe)
             elif failure is None or call.spool.error is not None:

@@ -71,6 +71,8 @@ def test_wheel(tmp_path: Path) -> None:
         names = set(archive.namelist())
         metadata = archive.read("voxgate_client-0.1.0.dist-info/METADATA").decode()
     assert names >= {
+        "voxgate/admin/py.typed",
+        "voxgate/admin/v1/admin_service_pb2_grpc.py",
         "voxgate/transcription/py.typed",
         "voxgate/transcription/v1/transcription_service_pb2_grpc.pyi",
         "voxgate_client/py.typed",

@@ -172,7 +172,7 @@ async def test_drills_of_callers_without_an_admin_key(
     assert len(emulator.records) == int(allowed)
 
 
-def test_the_permission_is_asked_for_whatever_the_surface(gateway: Gateway):
+async def test_the_permission_is_asked_for_whatever_the_surface(gateway: Gateway):
     core = gateway.app.gateway
     opened = core.open(request_id="req_1", caller=Caller(), audio=AudioHeader())
     try:

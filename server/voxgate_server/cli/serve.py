@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="Port for gRPC, 0 for a free one.  [default: 50051]")
 @click.option("--rest-port", type=click.IntRange(0, 65535), help="Port for REST, 0 for a free one.  [default: 4000]")
 @click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="Port for AdminService, 0 for a free one; with --workers, the first one's.  [default: none]",
+)
+@click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=1,
@@ -50,6 +55,7 @@ def serve(
     host: str | None,
     grpc_port: int | None,
     rest_port: int | None,
+    admin_port: int | None,
     workers: int,
     log_level: str,
     log_json: bool | None,
@@ -58,7 +64,7 @@ def serve(
     """Runs the gateway until SIGTERM or SIGINT.
 
     Then it takes no new calls, gives those in progress 30 seconds to end (voxgate.limits.drain_seconds) and exits
-    with 0. A second signal ends it at once. Options win over the configuration's voxgate.listen.
+    with 0. A second signal ends it at once. Options win over the configuration's voxgate.listen and voxgate.admin.
     """
     # gRPC's preparations for a fork are for children that go on with it, and write a line for each. Ours, the embedded
     # recognisers, start another program at once.
@@ -74,8 +80,11 @@ def serve(
     host = listen.host if host is None else host
     grpc_port = listen.grpc_port if grpc_port is None else grpc_port
     rest_port = listen.rest_port if rest_port is None else rest_port
+    admin_port = config.voxgate.admin.port if admin_port is None else admin_port
     try:
         check_host(host, has_key=config.master_key is not None)
+        if admin_port is not None:
+            check_host(config.voxgate.admin.host, has_key=config.master_key is not None)
     except ListenError as error:
         raise click.ClickException(str(error)) from error
     if workers > 1:
@@ -83,6 +92,8 @@ def serve(
 
         arguments = ["--host", host, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
         arguments += ["--log-level", log_level]
+        if admin_port is not None:
+            arguments += ["--admin-port", str(admin_port)]
         if config_file is not None:
             arguments += ["--config", str(config_file)]
         if log_json is not None:
@@ -91,10 +102,15 @@ def serve(
         sys.exit(run_workers(workers, host=host, ports=(grpc_port, rest_port), arguments=arguments, grace=grace))
     import uvloop
 
-    uvloop.run(_serve(loaded, host, grpc_port, rest_port, worker=worker))
+    if admin_port and worker is not None:
+        # Each worker has a state of its own, and so a port of its own to see and change it.
+        admin_port += worker - 1
+    uvloop.run(_serve(loaded, host, grpc_port, rest_port, admin_port, worker=worker))
 
 
-async def _serve(loaded: "LoadedConfig", host: str, grpc_port: int, rest_port: int, *, worker: int | None) -> None:
+async def _serve(
+    loaded: "LoadedConfig", host: str, grpc_port: int, rest_port: int, admin_port: int | None, *, worker: int | None
+) -> None:
     from voxgate_server.app import App
     from voxgate_server.edges.listen import ListenError, join_host_port
 
@@ -105,19 +121,28 @@ async def _serve(loaded: "LoadedConfig", host: str, grpc_port: int, rest_port: i
     if worker is not None:
         _stop_with_parent(loop, stopping)
     config = loaded.config
-    app = App(config, environ=loaded.environment)
+    app = App(config, environ=loaded.environment, worker=worker)
     try:
-        where = await app.start(host=host, grpc_port=grpc_port, rest_port=rest_port, share_ports=worker is not None)
+        where = await app.start(
+            host=host,
+            grpc_port=grpc_port,
+            rest_port=rest_port,
+            admin_host=config.voxgate.admin.host,
+            admin_port=admin_port,
+            share_ports=worker is not None,
+        )
     except ListenError as error:
         await app.stop(grace=0)
         raise click.ClickException(str(error)) from error
     scheme = "https" if config.voxgate.tls.certificate else "http"
     who = "voxgate" if worker is None else f"voxgate worker {worker} (process {os.getpid()})"
-    click.echo(
-        f"{who} is ready: gRPC on {join_host_port(where.host, where.grpc_port)}, "
+    doors = [
+        f"gRPC on {join_host_port(where.host, where.grpc_port)}",
         f"REST on {scheme}://{join_host_port(where.host, where.rest_port)}",
-        err=True,
-    )
+    ]
+    if where.admin_host is not None and where.admin_port is not None:
+        doors.append(f"AdminService on {join_host_port(where.admin_host, where.admin_port)}")
+    click.echo(f"{who} is ready: {', '.join(doors)}", err=True)
     await stopping.wait()
     # A second signal must not be swallowed: whoever sends it does not want to wait.
     for number in (signal.SIGTERM, signal.SIGINT):

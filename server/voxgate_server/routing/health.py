@@ -7,6 +7,7 @@ CLOSED ──(too many failures, or one that says it all)──→ OPEN ──(c
 """
 
 import enum
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from voxgate_server.errors import (
     VoxgateError,
 )
 
-__all__ = ["Circuit", "Health", "HealthSettings"]
+__all__ = ["Circuit", "Health", "HealthSettings", "OperatorState"]
 
 _WINDOW_SECONDS = 60.0
 _RECENT = 100
@@ -33,6 +34,7 @@ _ALONE = 5
 """How many times more failures in a row a deployment is allowed without which there is nothing."""
 _SMOOTHING = 0.2
 """Weight of the newest call in the moving average of the latency."""
+_ERROR_CHARACTERS = 200
 
 
 class Circuit(enum.Enum):
@@ -41,6 +43,16 @@ class Circuit(enum.Enum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half_open"
+
+
+class OperatorState(enum.Enum):
+    """What the operator decided. Both of the latter keep new attempts away, and leave those in progress alone."""
+
+    ENABLED = "enabled"
+    DRAINING = "draining"
+    """About to be stopped or restarted."""
+    DISABLED = "disabled"
+    """Out of service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,8 @@ class Health:
     def __init__(self, settings: HealthSettings, *, alone: bool = False) -> None:
         self.settings = settings
         self.alone = alone
+        self.operator_state = OperatorState.ENABLED
+        """Kept until the process ends."""
         self.in_flight = 0
         self.latency: float | None = None
         """Seconds of work per second of audio, as a moving average; None before the first success."""
@@ -79,6 +93,8 @@ class Health:
         """Seconds of the newest successes, for percentiles."""
         self.last_success: float | None = None
         self.consecutive_failures = 0
+        self.last_error = ""
+        """What the newest failure said; empty after a success."""
         self.trips = 0
         """How often the circuit opened since it was last closed."""
         self.open_until: float | None = None
@@ -99,7 +115,9 @@ class Health:
         return Circuit.OPEN if now < self.open_until else Circuit.HALF_OPEN
 
     def available_at(self, now: float) -> float:
-        """When it may be asked: `now` when it may at once."""
+        """When it may be asked: `now` when it may at once, infinity while the operator keeps it out of service."""
+        if self.operator_state is not OperatorState.ENABLED:
+            return math.inf
         self._roll(now)
         if self.open_until is not None:
             if now < self.open_until:
@@ -112,6 +130,11 @@ class Health:
         if self.settings.rpm is not None and self.window_requests >= self.settings.rpm:
             return self._window_start + _WINDOW_SECONDS
         return now
+
+    def error_ratio(self, now: float) -> float:
+        """Share of the answers of the current minute that were failures, 0 to 1."""
+        self._roll(now)
+        return self._window_failures / self._window_answers if self._window_answers else 0.0
 
     @property
     def proved(self) -> bool:
@@ -150,6 +173,7 @@ class Health:
         # One that began before the circuit opened says nothing about what opened it.
         if probe or self.open_until is None:
             self.consecutive_failures = 0
+            self.last_error = ""
             self.trips = 0
             self.open_until = None
 
@@ -167,6 +191,7 @@ class Health:
             return
         self.consecutive_failures += 1
         self._window_answers += 1
+        self.last_error = error.message[:_ERROR_CHARACTERS]
         self._window_failures += 1
         if self.settings.disabled:
             return

@@ -236,6 +236,10 @@ class Route:
             return first
         wait = max(until - now, 1.0)
         names = ", ".join(dict.fromkeys(hop.name for hop in self._hops))
+        if math.isinf(wait):
+            return first or NoDeploymentAvailable(
+                f"No deployment of {names[:200]} is in service: the operator took them out of it."
+            )
         return NoDeploymentAvailable(
             f"No deployment of {names[:200]} can be asked at present: they failed lately and cool down, or are at "
             f"their limits. Try again in {math.ceil(wait)} s.",

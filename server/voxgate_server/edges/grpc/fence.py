@@ -16,7 +16,7 @@ from grpc import aio
 from voxgate_server.call import Caller, RequestContext, new_request_id
 from voxgate_server.edges.grpc.status import abort
 from voxgate_server.edges.identity import Identity
-from voxgate_server.errors import InternalError, InvalidRequest, VoxgateError
+from voxgate_server.errors import InternalError, InvalidRequest, PermissionDenied, VoxgateError
 from voxgate_server.telemetry import get_logger
 
 __all__ = ["Fence", "current_rpc"]
@@ -39,10 +39,16 @@ def current_rpc() -> RequestContext:
 
 
 class Fence(aio.ServerInterceptor):
-    """Wraps every handler of the server."""
+    """Wraps every handler of the server.
 
-    def __init__(self, identity: Identity) -> None:
+    Args:
+        identity: Knows the keys.
+        admins_only: Everything but health checks and reflection needs an admin key.
+    """
+
+    def __init__(self, identity: Identity, *, admins_only: bool = False) -> None:
         self._identity = identity
+        self._admins_only = admins_only
         self.calls: set[asyncio.Task[Any]] = set()
         """The tasks of all calls in progress, from their first byte on; without health checks and reflection."""
         self._watches: set[asyncio.Task[Any]] = set()
@@ -57,7 +63,8 @@ class Fence(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None  # No such method: grpc answers UNIMPLEMENTED itself.
-        public = handler_call_details.method.startswith(_PUBLIC)
+        method = handler_call_details.method
+        public = method.startswith(_PUBLIC)
         task = asyncio.current_task()
         if task is not None:
             tasks = self._watches if public else self.calls
@@ -67,7 +74,7 @@ class Fence(aio.ServerInterceptor):
             behaviour = getattr(handler, kind)
             if behaviour is not None:
                 return getattr(grpc, f"{kind}_rpc_method_handler")(  # type: ignore[no-any-return]
-                    self._fenced(behaviour, public, _each_readable if handler.request_streaming else _readable),
+                    self._fenced(behaviour, method, _each_readable if handler.request_streaming else _readable),
                     request_deserializer=_tolerant(handler.request_deserializer),
                     response_serializer=handler.response_serializer,
                 )
@@ -81,14 +88,14 @@ class Fence(aio.ServerInterceptor):
             for watch in late:
                 watch.cancel()
 
-    def _fenced(
-        self, behaviour: Callable[..., Any], public: bool, readable: Callable[[Any], Any]
-    ) -> Callable[..., Any]:
+    def _fenced(self, behaviour: Callable[..., Any], method: str, readable: Callable[[Any], Any]) -> Callable[..., Any]:
+        public = method.startswith(_PUBLIC)
+
         if inspect.isasyncgenfunction(behaviour):
 
             async def streaming(request: object, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
                 try:
-                    await self._enter(context, public)
+                    await self._enter(context, method, public)
                     async for response in behaviour(readable(request), context):
                         yield response
                 except asyncio.CancelledError:
@@ -101,7 +108,7 @@ class Fence(aio.ServerInterceptor):
 
         async def whole(request: object, context: aio.ServicerContext[Any, Any]) -> Any:
             try:
-                await self._enter(context, public)
+                await self._enter(context, method, public)
                 return await behaviour(readable(request), context)
             except asyncio.CancelledError:
                 await self._end_watch(context, public)
@@ -116,13 +123,16 @@ class Fence(aio.ServerInterceptor):
         if public and self._ending:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "This server is stopping.")
 
-    async def _enter(self, context: aio.ServicerContext[Any, Any], public: bool) -> None:
+    async def _enter(self, context: aio.ServicerContext[Any, Any], method: str, public: bool) -> None:
         # The id is set first: an error of the key check needs it as well.
         request_id = new_request_id()
         _current.set(RequestContext(request_id, Caller()))
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         if not public:
-            _current.set(RequestContext(request_id, self._identity.caller(headers)))
+            caller = self._identity.caller(headers)
+            if self._admins_only and not caller.is_admin:
+                raise PermissionDenied("This listener is the operator's: it needs an admin key.")
+            _current.set(RequestContext(request_id, caller, method))
         context.set_trailing_metadata((("x-voxgate-request-id", request_id),))
 
 

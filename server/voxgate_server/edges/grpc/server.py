@@ -2,24 +2,28 @@
 
 import asyncio
 import contextlib
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
+from voxgate.admin.v1 import admin_service_pb2
+from voxgate.admin.v1.admin_service_pb2_grpc import add_AdminServiceServicer_to_server
 from voxgate.transcription.v1 import model_service_pb2, transcription_service_pb2
 from voxgate.transcription.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from voxgate.transcription.v1.transcription_service_pb2_grpc import add_TranscriptionServiceServicer_to_server
 
+from voxgate_server.edges.grpc.admin import AdminServicer
 from voxgate_server.edges.grpc.fence import Fence
 from voxgate_server.edges.grpc.models import ModelServicer
 from voxgate_server.edges.grpc.transcription import TranscriptionServicer
 from voxgate_server.edges.identity import Identity
 from voxgate_server.gateway import Gateway
 
-__all__ = ["GrpcServer"]
+__all__ = ["GrpcServer", "admin_services", "public_services"]
 
 _MESSAGE_BYTES = 32 << 20
 """The largest message: a whole recording in Transcribe. Larger ones come in chunks."""
@@ -27,27 +31,50 @@ _MESSAGE_BYTES = 32 << 20
 _FAREWELL_SECONDS = 1.0
 """What is given to whatever must not hold up the end of the server: the last word to health checks, tidying up."""
 
-_SERVICES = (
-    transcription_service_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
-)
+Services: TypeAlias = Mapping[str, Callable[[Any], None]]
+"""By their full names: what adds them to a server."""
+
+
+def public_services(gateway: Gateway) -> Services:
+    """The services for everybody with a key."""
+    transcription = transcription_service_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name
+    models = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+    return {
+        transcription: lambda to: add_TranscriptionServiceServicer_to_server(TranscriptionServicer(gateway), to),
+        models: lambda to: add_ModelServiceServicer_to_server(ModelServicer(gateway), to),
+    }
+
+
+def admin_services(servicer: AdminServicer) -> Services:
+    """The services for operators."""
+    name = admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+    return {name: lambda to: add_AdminServiceServicer_to_server(servicer, to)}
 
 
 class GrpcServer:
     """One gRPC listener.
 
     Args:
-        gateway: Answers the calls.
+        services: What it serves, besides health checks and reflection.
         identity: Knows the keys.
+        calls: How many calls it may have at once; the services refuse with a reason before this bare limit.
+        admins_only: Everything but health checks and reflection needs an admin key.
         share_port: Several processes listen on the same port (SO_REUSEPORT). Otherwise a second one is refused.
     """
 
-    def __init__(self, gateway: Gateway, identity: Identity, *, share_port: bool = False) -> None:
-        calls = gateway.limits.max_concurrent_calls
-        self._fence = Fence(identity)
+    def __init__(
+        self,
+        services: Services,
+        identity: Identity,
+        *,
+        calls: int,
+        admins_only: bool = False,
+        share_port: bool = False,
+    ) -> None:
+        self._services = tuple(services)
+        self._fence = Fence(identity, admins_only=admins_only)
         self._server = aio.server(
             interceptors=[self._fence],
-            # The gateway refuses with a reason before this bare limit is reached.
             maximum_concurrent_rpcs=2 * calls + 64,
             options=[
                 ("grpc.so_reuseport", int(share_port)),
@@ -70,11 +97,11 @@ class GrpcServer:
             ],
         )
         self._health = HealthServicer()
-        add_TranscriptionServiceServicer_to_server(TranscriptionServicer(gateway), self._server)
-        add_ModelServiceServicer_to_server(ModelServicer(gateway), self._server)
+        for add in services.values():
+            add(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
-            [*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
+            [*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
             self._server,
         )
 
@@ -117,4 +144,4 @@ class GrpcServer:
             await asyncio.wait(calls, timeout=_FAREWELL_SECONDS)
 
     async def _set_health(self, status: Any) -> None:
-        await asyncio.gather(*(self._health.set(service, status) for service in ("", *_SERVICES)))
+        await asyncio.gather(*(self._health.set(service, status) for service in ("", *self._services)))

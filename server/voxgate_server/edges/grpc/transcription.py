@@ -85,13 +85,17 @@ class TranscriptionServicer(TranscriptionServiceServicer):
             audio=audio,
             seconds_left=None if remaining is None else max(remaining - _DEADLINE_MARGIN, 0),
             streamed=streamed,
+            surface="grpc",
+            method=rpc.method,
         )
         failure: BaseException | None = None
         try:
             self._gateway.plan(call, config)
             yield call
         except BaseException as error:
-            failure = error
+            failure = call.cause(error)
+            if failure is not error:
+                raise failure from error
             raise
         finally:
             self._gateway.close(call, failure)

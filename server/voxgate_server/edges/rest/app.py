@@ -7,13 +7,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voxgate_server.edges.identity import Identity
 from voxgate_server.edges.rest.encode import model_body, models_body
-from voxgate_server.edges.rest.fence import Fence
+from voxgate_server.edges.rest.fence import Fence, request_context
+from voxgate_server.edges.rest.health import health_body, metrics_body
 from voxgate_server.edges.rest.portkey_headers import PortkeyHeaders
 from voxgate_server.edges.rest.respond import send_json, send_response
 from voxgate_server.edges.rest.transcriptions import TranscriptionEndpoint
-from voxgate_server.errors import UnknownRoute
+from voxgate_server.errors import PermissionDenied, UnknownRoute
 from voxgate_server.gateway import Gateway
 from voxgate_server.routing.portkey_plan import PortkeyPlanner
+from voxgate_server.telemetry.metrics import CONTENT_TYPE
 
 __all__ = ["rest_app"]
 
@@ -41,6 +43,14 @@ def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool],
         else:
             await send_response(send, b'{"status":"draining"}', b"application/json", status=503)
 
+    async def health(scope: Scope, _receive: Receive, send: Send) -> None:
+        _check_admin(scope)
+        await send_json(send, health_body(gateway, scope["query_string"]))
+
+    async def metrics(scope: Scope, _receive: Receive, send: Send) -> None:
+        _check_admin(scope)
+        await send_response(send, await metrics_body(gateway), CONTENT_TYPE.encode())
+
     async def models(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send_json(send, models_body(gateway.models()))
 
@@ -60,11 +70,18 @@ def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool],
         routes.append(_route("GET", f"{base}/models", models))
         routes.append(_route("GET", f"{base}/models/{{model:path}}", model))
     routes += [
+        _route("GET", "/health", health),
+        _route("GET", "/metrics", metrics),
         _route("GET", "/health/liveliness", liveliness),
         _route("GET", "/health/liveness", liveliness),
         _route("GET", "/health/readiness", readiness),
     ]
     return Fence(Router(routes, default=unknown, redirect_slashes=False), identity, ready=ready)
+
+
+def _check_admin(scope: Scope) -> None:
+    if not request_context(scope).caller.is_admin:
+        raise PermissionDenied(f"{scope['path']} needs an admin key.")
 
 
 class _Endpoint:

@@ -74,7 +74,7 @@ class Fence:
             if scope["path"] not in _PUBLIC:
                 caller = self._caller(headers)
                 request_id = call_id(headers) or request_id
-            scope["voxgate.context"] = RequestContext(request_id, caller)
+            scope["voxgate.context"] = RequestContext(request_id, caller, f"{scope['method']} {scope['path'][:200]}")
             scope["voxgate.headers"] = headers
             await self._app(scope, receive, sending)
         except Cancelled:

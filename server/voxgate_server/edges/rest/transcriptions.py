@@ -74,8 +74,10 @@ class TranscriptionEndpoint:
                 transcription = await request.answer_form(FormReader(content_type))
             await self._send(send, request.call, transcription, given.get(TRACE_HEADER, ""))
         except BaseException as error:
-            failure = error
             scope["voxgate.call"] = request.opened
+            failure = request.cause(error)
+            if failure is not error:
+                raise failure from error
             raise
         finally:
             request.close(failure)
@@ -202,6 +204,10 @@ class _Request:
         if self._call is not None:
             self._gateway.close(self._call, error)
 
+    def cause(self, error: BaseException) -> BaseException:
+        """The error as the caller is to be told."""
+        return error if self._call is None else self._call.cause(error)
+
     async def answer_json(self) -> Transcription:
         """Answers a request whose body is a JSON document."""
         body = bytearray()
@@ -304,5 +310,7 @@ class _Request:
             request_id=self._context.request_id,
             caller=self._context.caller,
             audio=AudioHeader(filename=filename, media_type=media_type),
+            surface="rest",
+            method=self._context.method,
         )
         return self._call
