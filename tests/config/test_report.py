@@ -1,6 +1,7 @@
 """`check` tells about every key, once."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -219,8 +220,15 @@ class TestTable:
                 key = standing((section, name))
                 assert key.note or key.standing is Standing.HONOURED, name
 
+    def test_a_typing_error_in_a_map_of_sections_is_found(self) -> None:
+        assert standing(("voxgate", "hedging", "whisper", "percentile")).standing is Standing.HONOURED
+        assert standing(("voxgate", "hedging", "whisper", "percentil")).standing is Standing.UNKNOWN
+        assert siblings(("voxgate", "hedging", "whisper", "x")) == ["percentile"]
+
     def test_our_own_keys_say_their_unit_and_default(self) -> None:
-        for section in VoxgateSettings.model_fields.values():
-            for name, field in section.annotation.model_fields.items():  # type: ignore[union-attr]
+        sections = [field.annotation for field in VoxgateSettings.model_fields.values()]
+        for section in sections:
+            kind = get_args(section)[-1] if get_args(section) else section
+            for name, field in kind.model_fields.items():
                 assert field.description, name
                 assert "efault" in field.description or field.default is None, name

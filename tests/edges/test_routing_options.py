@@ -159,7 +159,7 @@ async def test_drills_of_callers_without_an_admin_key(
 ):
     inner = gateway.app.gateway
     core = Core(inner.router, inner._spools, GatewayLimits(allow_drills=allowed))
-    server = RestServer(rest_app(core, Guests(KEY), ready=lambda: True))
+    server = RestServer(rest_app(core, Guests(KEY), ready=lambda: True, portkey=gateway.app._portkey))
     port = await server.start("127.0.0.1", 0)
     try:
         response = await ask(port, mock_testing_fallbacks="true")

@@ -6,6 +6,7 @@ those of `settings.py`, and all honoured.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import get_args
 
 from voxgate_server.config.settings import VoxgateSettings
 from voxgate_server.config.types import Section
@@ -213,6 +214,10 @@ def _build() -> _Level:
             below.key = Key(Standing.HONOURED)
             if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
                 add(below, info.annotation)
+            elif (
+                (inner := get_args(info.annotation)) and isinstance(inner[-1], type) and issubclass(inner[-1], Section)
+            ):
+                add(below.at("*"), inner[-1])  # a map from names to sections
 
     add(root.at("voxgate"), VoxgateSettings)
     return root

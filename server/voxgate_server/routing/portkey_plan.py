@@ -280,7 +280,7 @@ class PortkeyPlanner:
             sound = parts.scheme in ("http", "https") and parts.username is None and parts.password is None
         except ValueError:
             host, port, sound = None, 0, False
-        if not sound or not host or not address.isascii() or any(character in address for character in " \\%?#@"):
+        if not sound or not host or not address.isascii() or any(sign in address for sign in (*" \\%?#@", "..")):
             raise refuse_config(
                 _place_of(target, "custom_host"), "must be an http or https address without user, query or fragment."
             )
