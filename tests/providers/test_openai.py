@@ -358,3 +358,29 @@ async def test_connections_are_kept_but_not_after_a_cut_body(emulator: OpenAIEmu
                 await run(provider, attempt_with(spool))
         await whole()
         assert emulator.connections == 2
+
+
+async def test_parameters_of_the_deployment_go_with_every_request_unless_the_caller_sets_them(
+    call: Calling, emulator: OpenAIEmulator
+):
+    emulator.extra_fields = {"hotwords", "seed", "flags[]", "shape[a]", "strict"}
+    defaults = {
+        "language": "de",
+        "temperature": 0,
+        "hotwords": "voxgate",
+        "seed": 7,
+        "strict": True,
+        "flags": ["x", "y"],
+        "shape": {"a": 0.5},
+    }
+    await call("temperature: 0.5 timestamp_granularities: TIMESTAMP_GRANULARITY_WORD", default_params=defaults)
+    fields = emulator.records[0].fields
+    assert ("language", "de") in fields
+    assert [value for name, value in fields if name == "temperature"] == ["0.5"]
+    assert {("hotwords", "voxgate"), ("seed", "7"), ("strict", "true"), ("shape[a]", "0.5")} <= set(fields)
+    assert [value for name, value in fields if name == "flags[]"] == ["x", "y"]
+
+
+def test_a_parameter_that_no_form_can_carry_is_refused():
+    with pytest.raises(ValueError, match=r".+"):
+        OpenAIProvider(model="whisper-1", default_params={"when": object()})

@@ -69,6 +69,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     (_PARAMS, "api_version region_name tenant_id client_id client_secret azure_ad_token", _IGNORED, "planned: azure"),
     (_PARAMS, "vertex_project vertex_location vertex_credentials", _IGNORED, "planned: vertex_ai"),
     (_PARAMS, "configurable_clientside_auth_params", _IGNORED, "planned: credentials sent by callers"),
+    (_PARAMS, "allowed_openai_params", _HONOURED, "further options callers may send, by their names at the provider"),
     (_PARAMS, "rpm max_parallel_requests", _HONOURED, _WINDOW),
     (_PARAMS, "tpm itpm otpm", _IGNORED, _LIMITS),
     (_PARAMS, "max_budget budget_duration default_api_key_tpm_limit default_api_key_rpm_limit", _IGNORED, _ACCOUNTS),
@@ -243,7 +244,7 @@ def standing(path: tuple[str | int, ...]) -> Key:
     """What becomes of the key at a path; indices of lists are numbers in it."""
     level = _find(path)
     if level is None and path[0] == "model_list" and path[2:3] == ("litellm_params",):
-        return Key(Standing.UNKNOWN, "without effect unless the provider's adapter knows it")
+        return Key(Standing.UNKNOWN, "sent to the provider with every request, unless the caller sets it")
     return level.key if level else Key(Standing.UNKNOWN)
 
 

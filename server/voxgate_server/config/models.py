@@ -117,6 +117,8 @@ class LitellmParams(_Prices):
     """Requests it takes at once."""
     cooldown_time: Cooldown | None = None
     """Seconds it is left alone when it fails, 0 for never, whatever the provider says. Default: by the router."""
+    allowed_openai_params: Texts = ()
+    """Further options callers may send, by their names at the provider."""
     extras: Mapping[str, Any] = Field(default={}, repr=False)
     """Keys LiteLLM has no meaning for, for the provider's adapter. May hold secrets: never show them."""
 

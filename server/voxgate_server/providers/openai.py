@@ -28,7 +28,7 @@ from voxgate_server.providers.http import AiohttpTransport
 from voxgate_server.providers.http_errors import Upstream, passable_headers, redact
 from voxgate_server.providers.multipart_body import MultipartBody
 from voxgate_server.providers.openai_answer import fill_from_json
-from voxgate_server.providers.openai_form import FORM_NAMES, build_form, is_translation
+from voxgate_server.providers.openai_form import FORM_NAMES, build_form, form_fields, is_translation
 from voxgate_server.providers.openai_models import family_of
 
 __all__ = ["OpenAIProvider"]
@@ -72,6 +72,7 @@ class OpenAIProvider:
             deadline.
         drop_params: Leave options the model cannot take out and report them, instead of refusing the call.
         allowed_extra_params: Names callers may use in `extra_params`.
+        default_params: Form fields of every request whose caller does not set them, by the server's names.
         max_audio_bytes: Largest recording in bytes; None means 26214400 at OpenAI itself and unknown elsewhere.
         name: The provider's name in messages and reports.
         transport: Instead of connections of its own, for tests.
@@ -92,6 +93,7 @@ class OpenAIProvider:
         timeout: float | None = None,
         drop_params: bool = False,
         allowed_extra_params: Iterable[str] = (),
+        default_params: Mapping[str, object] | None = None,
         max_audio_bytes: int | None = None,
         name: str = "openai",
         transport: httpx.AsyncBaseTransport | None = None,
@@ -104,6 +106,7 @@ class OpenAIProvider:
         self._allowed_extra_params = frozenset(allowed_extra_params)
         if taken := sorted(self._allowed_extra_params & FORM_NAMES):
             raise ValueError(f"extra parameters of {name}/{model} have names of the API's own fields: {taken}")
+        self._default_fields = form_fields(default_params or {})
         self._name = name
         self._api_base = str(base)
         self._model = model
@@ -166,6 +169,8 @@ class OpenAIProvider:
             dropped=attempt.dropped_params if self._drop_params else None,
             who=str(self._upstream),
         )
+        asked = {field for field, _ in fields}
+        fields += [field for field in self._default_fields if field[0] not in asked]
         self._check_audio(attempt)
         seconds_left = attempt.deadline - time.monotonic()
         if seconds_left <= 0:

@@ -1,9 +1,9 @@
 """Translates a TranscriptionConfig into the form fields of OpenAI's transcription API."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from google.protobuf.struct_pb2 import Value
+from google.protobuf.struct_pb2 import Struct, Value
 from voxgate.transcription.v1.config_pb2 import (
     AudioReference,
     ChunkingStrategy,
@@ -17,7 +17,7 @@ from voxgate.transcription.v1.config_pb2 import (
 from voxgate_server.errors import UnsupportedParameter
 from voxgate_server.providers.openai_models import TRANSLATION_OPTIONS, ModelFamily
 
-__all__ = ["FORM_NAMES", "build_form", "is_translation"]
+__all__ = ["FORM_NAMES", "build_form", "form_fields", "is_translation"]
 
 FORM_NAMES = frozenset(
     {
@@ -117,6 +117,17 @@ def build_form(
     upstream_format = "verbose_json" if timed else _UPSTREAM_FORMATS.get(wanted, "verbose_json")
     fields.insert(1, ("response_format", upstream_format))
     return fields
+
+
+def form_fields(params: Mapping[str, object]) -> list[tuple[str, str]]:
+    """The operator's parameters as form fields: lists as `name[]`, maps in brackets, whole numbers as such.
+
+    Raises:
+        ValueError: A value is none that JSON has.
+    """
+    values = Struct()
+    values.update(params)  # type: ignore[arg-type]  # a value of another kind raises
+    return [pair for name, value in values.fields.items() for pair in _extra(name, value)]
 
 
 def _refusal(who: str, option: str, known: frozenset[str]) -> str:

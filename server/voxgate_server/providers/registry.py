@@ -46,6 +46,8 @@ def _openai_dialect(entry: ModelEntry, config: GatewayConfig, api_key: str | Non
         organization=params.organization,
         extra_headers={name: value.get_secret_value() for name, value in params.extra_headers.items()},
         drop_params=config.drops_params(entry),
+        allowed_extra_params=params.allowed_openai_params,
+        default_params=params.extras,
     )
 
 
