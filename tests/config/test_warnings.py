@@ -31,8 +31,8 @@ class TestWarnings:
                 " (the first of 2 places)"
             ),
             (
-                "3:47: model_list.0.litellm_params.api_bse: is not known: without effect unless the provider's"
-                ' adapter knows it; did you mean "api_base"?'
+                "3:47: model_list.0.litellm_params.api_bse: is not known: sent to the provider with every"
+                ' request, unless the caller sets it; did you mean "api_base"?'
             ),
             '4:5: model_list.0.model_inf: is not known: did you mean "model_info"?',
             '7:1: router_setings: is not known: did you mean "router_settings"?',
