@@ -51,8 +51,9 @@ class Behaviour:
     cut: int | None = None
     """Only so many bytes of the answer's body are sent; -1 means not even its head."""
     then: Literal["keep", "close", "reset", "hang", "stall"] = "keep"
-    """What becomes of the connection. `close` and `reset` leave the rest of the request unread, `hang` reads on until
-    the peer gives up, `stall` reads nothing more. An early answer that would `keep` it hangs."""
+    """What becomes of the connection. `reset` leaves the rest of the request unread, `hang` reads on until the peer
+    gives up, an early `close` ends its own side and reads on, `stall` reads nothing more. An early answer that would
+    `keep` it hangs."""
     until: asyncio.Event | None = None
     """It thinks until this is set."""
 
@@ -294,13 +295,17 @@ class OpenAIEmulator:
                 return False
         if behaviour.then == "reset":
             http_wire.reset(writer)
-        elif behaviour.then == "close":
+        elif behaviour.then == "close" and record.body_ended.is_set():
             writer.close()
         elif behaviour.then == "stall":
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             await asyncio.Event().wait()
         elif behaviour.then == "hang" or not record.body_ended.is_set():
+            # An early answer that closes lingers as servers do: closing a socket with unread data resets it, and the
+            # reset can overtake the answer.
             try:
+                if behaviour.then == "close":
+                    writer.write_eof()
                 while await reader.read(http_wire.READ):
                     pass
             except ConnectionError:
