@@ -186,12 +186,14 @@ class Gateway:
         call.hops = (planner or self.router.plan)(config)
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
-        """Ends a call: gives back what it held and writes its line in the log."""
+        """Ends a call: gives back what it held, and writes its line in the log once the answer is on its way."""
         self.active.remove(call)
-        spool_bytes = call.spool.size
+        spool_bytes, seconds = call.spool.size, time.monotonic() - call.started
         call.spool.close()
+        asyncio.get_running_loop().call_soon(self._record, call, _outcome(error), spool_bytes, seconds)
+
+    def _record(self, call: Call, outcome: str, spool_bytes: int, seconds: float) -> None:
         labels = call.config.labels
-        seconds, outcome = time.monotonic() - call.started, _outcome(error)
         self.metrics.call_ended(call.surface, outcome, seconds, spool_bytes)
         _log.info(
             "call",
@@ -343,8 +345,10 @@ class Gateway:
             _set_latency(report.latency, started)
             call.provider_headers = attempt.response_headers
             ended = time.monotonic()
-            self.metrics.attempt_ended(
-                provider.name, step.deployment.id, _ATTEMPT_OUTCOMES[report.outcome], ended - started, audio_seconds
+            outcome = _ATTEMPT_OUTCOMES[report.outcome]
+            # Counted once the answer is on its way.
+            asyncio.get_running_loop().call_soon(
+                self.metrics.attempt_ended, provider.name, step.deployment.id, outcome, ended - started, audio_seconds
             )
             if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
                 health.succeeded(ended, ended - started, audio_seconds, probe=probe)

@@ -28,6 +28,7 @@ from voxgate_server.edges.rest.respond import send_response
 from voxgate_server.errors import (
     AudioTooLarge,
     Cancelled,
+    InvalidRequest,
     UnsupportedParameter,
     UploadIdle,
     UploadIncomplete,
@@ -186,6 +187,8 @@ class _Request:
         self._fields: list[tuple[str, str]] = []
         self._run: asyncio.Task[Transcription] | None = None
         self._superseded = False
+        self._decided = -1
+        """How many fields the options were decided with; -1 while they are not."""
 
     @property
     def opened(self) -> Call | None:
@@ -238,7 +241,7 @@ class _Request:
             call.spool.finish()
             return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
         call = self.call
-        self._plan(call, self._decode())
+        self._plan(call, self._decode_early())
         return await answer_while_receiving(self._receive_rest(reader), self._answer(call))
 
     def _can_start(self) -> bool:
@@ -267,9 +270,11 @@ class _Request:
         try:
             while not self._body.complete:
                 await self._take(reader)
-            config = self._decode()
-            if config != call.config:
-                await self._restart(call, config)
+            # Between the last byte and the provider's stands as little as possible.
+            if self._decided != len(self._fields):
+                config = self._decode()
+                if config != call.config:
+                    await self._restart(call, config)
             call.spool.finish()
         except VoxgateError as error:
             call.spool.fail(error)
@@ -298,9 +303,18 @@ class _Request:
                     raise
                 self._superseded = False
 
-    def _decode(self) -> TranscriptionConfig:
-        form = decode_form(self._fields, model=self._options.model, complete=self._body.complete)
+    def _decode(self, *, complete: bool = True) -> TranscriptionConfig:
+        form = decode_form(self._fields, model=self._options.model, complete=complete)
         return self._portkey.apply(self._options.apply(form))
+
+    def _decode_early(self) -> TranscriptionConfig:
+        """The options as far as they are known; mostly they are all of them already."""
+        try:
+            config = self._decode()
+        except InvalidRequest:
+            return self._decode(complete=False)  # What is missing may still come.
+        self._decided = len(self._fields)
+        return config
 
     def _plan(self, call: Call, config: TranscriptionConfig) -> None:
         self._gateway.plan(call, config, self._portkey.planner(call.spool.size if self._body.complete else None))
