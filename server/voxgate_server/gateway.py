@@ -6,44 +6,30 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from google.protobuf.duration_pb2 import Duration
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
-from voxgate.transcription.v1.extra_fields_pb2 import (
-    ATTEMPT_OUTCOME_CANCELLED,
-    ATTEMPT_OUTCOME_FAILED,
-    ATTEMPT_OUTCOME_SUCCEEDED,
-    ATTEMPT_OUTCOME_TIMED_OUT,
-    AttemptOutcome,
-    ExtraFields,
-)
 from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
+from voxgate_server.attempts import deadline_passed, run_attempt
 from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.call import ActiveCalls, Call, Caller
 from voxgate_server.errors import (
     Cancelled,
-    DeadlineExceeded,
-    DrillFailure,
     Overloaded,
     PermissionDenied,
-    ProviderGarbled,
-    ProviderTimeout,
     UnsupportedAudio,
     VoxgateError,
 )
 from voxgate_server.hedging import hedged
-from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.final_error import most_useful, with_attempts
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import GaveUp, Route, Try, Wait
 from voxgate_server.routing.router import Router
 from voxgate_server.telemetry import get_logger
 from voxgate_server.telemetry.metrics import Metrics
-from voxgate_server.transcript import complete
 from voxgate_server.validation import validate
 
 __all__ = ["Gateway", "GatewayLimits", "Planner"]
@@ -54,14 +40,6 @@ Planner = Callable[[TranscriptionConfig], list[Hop]]
 """The hops for a call's options; at least one."""
 
 _FEW_BYTES = 64
-_ATTEMPT_OUTCOMES = {
-    ATTEMPT_OUTCOME_SUCCEEDED: "succeeded",
-    ATTEMPT_OUTCOME_FAILED: "failed",
-    ATTEMPT_OUTCOME_TIMED_OUT: "timed_out",
-    ATTEMPT_OUTCOME_CANCELLED: "cancelled",
-}
-_LONG = 5000
-"""Words and segments above which a transcript is completed in a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +211,7 @@ class Gateway:
             async with asyncio.timeout(call.deadline - time.monotonic()):
                 await self._identify(call)
         except TimeoutError:
-            raise _deadline_passed(call, "the gateway") from None
+            raise deadline_passed(call, "the gateway") from None
         route = self.router.route(call.hops, deadline=call.deadline)
         errors: list[VoxgateError] = []
         while True:
@@ -243,7 +221,7 @@ class Gateway:
                 continue
             if isinstance(step, GaveUp):
                 if not call.attempts and time.monotonic() >= call.deadline:
-                    raise _deadline_passed(call, "the gateway")
+                    raise deadline_passed(call, "the gateway")
                 cause = most_useful(errors) if step.error in errors else step.error
                 raise with_attempts(cause, call.attempts)
             sequence = 0
@@ -284,6 +262,9 @@ class Gateway:
             lambda which: self._attempt(call, which), step, lambda: route.hedge(time.monotonic()), failed, delay
         )
 
+    def _attempt(self, call: Call, step: Try) -> AsyncGenerator[TranscriptionEvent, None]:
+        return run_attempt(call, step, metrics=self.metrics, show_payloads=self.limits.allow_raw_payloads)
+
     async def _identify(self, call: Call) -> None:
         """Tells what the audio is, and refuses what is none before anybody is bothered with it."""
         if call.audio.HasField("raw_format"):
@@ -301,103 +282,6 @@ class Gateway:
             metadata={"detected": detected},
         )
 
-    async def _attempt(self, call: Call, step: Try) -> AsyncGenerator[TranscriptionEvent, None]:
-        provider, health = step.deployment.provider, step.deployment.health
-        started = time.monotonic()
-        attempt = Attempt(call.request_id, step.hop.config, call.audio, call.spool, step.deadline, call.kind)
-        report = attempt.report
-        report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
-        report.outcome = ATTEMPT_OUTCOME_CANCELLED
-        call.attempts.append(report)
-        call.last_try = step
-        failure: VoxgateError | None = None
-        audio_seconds: float | None = None
-        first = True
-        probe = health.started(started)
-        self.metrics.attempt_began(provider.name, retry=step.retry > 0, fallback=step.hop_index > 0)
-        try:
-            if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
-                await _drill(call, provider.name)
-            async with contextlib.aclosing(provider.transcribe(attempt)) as events:
-                async for event in events:
-                    if event.HasField("done"):
-                        report.outcome = ATTEMPT_OUTCOME_SUCCEEDED
-                        _set_latency(report.latency, started)
-                        call.served_by = step
-                        audio_seconds = event.done.transcription.duration or None
-                        await self._complete(call, attempt, event)
-                        yield event
-                        return
-                    if first and call.streamed:
-                        event.extra_fields.CopyFrom(_provenance(call, attempt))
-                    first = False
-                    yield event
-            raise ProviderGarbled(f"{provider.name} ended its answer before it was complete.")
-        except VoxgateError as error:
-            failure = error
-            error.provider_status = report.http_status if report.HasField("http_status") else None
-            report.outcome = _attempt_outcome(error)
-            report.error_code, report.error_message = error.reason, error.message[:200]
-            if isinstance(error, ProviderTimeout) and time.monotonic() >= call.deadline:
-                raise _deadline_passed(call, provider.name) from error
-            raise
-        finally:
-            _set_latency(report.latency, started)
-            call.provider_headers = attempt.response_headers
-            ended = time.monotonic()
-            outcome = _ATTEMPT_OUTCOMES[report.outcome]
-            # Counted once the answer is on its way.
-            asyncio.get_running_loop().call_soon(
-                self.metrics.attempt_ended, provider.name, step.deployment.id, outcome, ended - started, audio_seconds
-            )
-            if report.outcome == ATTEMPT_OUTCOME_SUCCEEDED:
-                health.succeeded(ended, ended - started, audio_seconds, probe=probe)
-            elif failure is None or call.spool.error is not None:
-                health.abandoned(ended, probe=probe)
-            else:
-                limited = step.hop.timeout_by_caller or call.deadline <= step.deadline
-                health.failed(ended, failure, probe=probe, caller_limited=limited)
-
-    async def _complete(self, call: Call, attempt: Attempt, event: TranscriptionEvent) -> None:
-        transcription = event.done.transcription
-        extra = _provenance(call, attempt)
-        extra.attempts.extend(call.attempts)
-        extra.dropped_params.extend(attempt.dropped_params)
-        if self.limits.allow_raw_payloads:
-            if attempt.raw_request is not None:
-                extra.raw_request.CopyFrom(attempt.raw_request)
-            if attempt.raw_response is not None:
-                extra.raw_response.CopyFrom(attempt.raw_response)
-            if call.config.debug.include_provider_headers:
-                extra.provider_response_headers.update(attempt.response_headers)
-        transcription.extra_fields.CopyFrom(extra)
-        if len(transcription.words) + len(transcription.segments) > _LONG:
-            # Hours of speech; making subtitles of them would hold up everybody else.
-            await asyncio.to_thread(complete, transcription, call.config.response_format)
-        else:
-            complete(transcription, call.config.response_format)
-        if call.streamed:
-            event.extra_fields.CopyFrom(transcription.extra_fields)
-
-
-def _provenance(call: Call, attempt: Attempt) -> ExtraFields:
-    extra = ExtraFields(
-        request_id=call.request_id,
-        request_type="transcription_stream" if call.streamed else "transcription",
-        provider=attempt.report.provider,
-        original_model_requested=call.config.model,
-        resolved_model_used=attempt.report.model,
-    )
-    _set_latency(extra.latency, call.started)
-    return extra
-
-
-async def _drill(call: Call, provider: str) -> None:
-    """Does what an outage does: takes all of the audio, and fails."""
-    async for _ in call.spool.cursor():
-        pass
-    raise DrillFailure(f"{provider} failed because mock_testing_fallbacks asked for it, after its audio was consumed.")
-
 
 def _outcome(error: BaseException | None) -> str:
     if error is None:
@@ -405,20 +289,3 @@ def _outcome(error: BaseException | None) -> str:
     if isinstance(error, asyncio.CancelledError):
         return Cancelled.reason
     return error.reason if isinstance(error, VoxgateError) else type(error).__name__
-
-
-def _attempt_outcome(error: VoxgateError) -> AttemptOutcome.ValueType:
-    return ATTEMPT_OUTCOME_TIMED_OUT if isinstance(error, ProviderTimeout) else ATTEMPT_OUTCOME_FAILED
-
-
-def _deadline_passed(call: Call, provider: str) -> DeadlineExceeded:
-    seconds = round(call.deadline - call.started, 1)
-    waiting_for = f"{provider} was working" if call.spool.finished else "the recording was still arriving"
-    return DeadlineExceeded(
-        f"The limit of {seconds} s for this call passed while {waiting_for}. Allow more time, or send less audio.",
-        metadata={"limit_seconds": str(seconds)},
-    )
-
-
-def _set_latency(latency: Duration, started: float) -> None:
-    latency.FromNanoseconds(round((time.monotonic() - started) * 1e9))
