@@ -1,6 +1,7 @@
 """`voxgate serve`."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -142,6 +143,9 @@ async def _serve(
     ]
     if where.admin_host is not None and where.admin_port is not None:
         doors.append(f"AdminService on {join_host_port(where.admin_host, where.admin_port)}")
+    # What start-up made stays to the end: the collector need not look at it again at every call's expense.
+    gc.collect()
+    gc.freeze()
     click.echo(f"{who} is ready: {', '.join(doors)}", err=True)
     await stopping.wait()
     # A second signal must not be swallowed: whoever sends it does not want to wait.
