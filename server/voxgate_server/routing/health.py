@@ -91,7 +91,6 @@ class Health:
         """Seconds of work per second of audio, as a moving average; None before the first success."""
         self.recent: deque[float] = deque(maxlen=_RECENT)
         """Seconds of the newest successes, for percentiles."""
-        self.last_success: float | None = None
         self.consecutive_failures = 0
         self.last_error = ""
         """What the newest failure said; empty after a success."""
@@ -169,7 +168,6 @@ class Health:
         pace = seconds / max(audio_seconds or 1.0, 1.0)
         self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
         self.recent.append(seconds)
-        self.last_success = now
         # One that began before the circuit opened says nothing about what opened it.
         if probe or self.open_until is None:
             self.consecutive_failures = 0

@@ -34,7 +34,7 @@ def identifying_headers(request_id: str, trace_id: str = "") -> Headers:
         (b"x-request-id", call_id),
         (b"x-litellm-call-id", call_id),
         (b"x-litellm-version", _VERSION),
-        (b"x-portkey-trace-id", trace_id.encode() if usable else call_id),
+        (TRACE_HEADER.encode(), trace_id.encode() if usable else call_id),
     ]
 
 

@@ -8,6 +8,7 @@ from voxgate.transcription.v1.config_pb2 import Include, TimestampGranularity, T
 
 from voxgate_server.edges.identity import Identity
 from voxgate_server.edges.rest.decode import RESPONSE_FORMATS, decode_object
+from voxgate_server.edges.rest.headers import TRACE_HEADER
 from voxgate_server.edges.rest.values import json_value, refuse, string
 from voxgate_server.gateway import Planner
 from voxgate_server.routing.conditions import CONFIG_PARAM, Facts
@@ -30,7 +31,6 @@ _VIRTUAL_KEY = "x-portkey-virtual-key"
 _HOST = "x-portkey-custom-host"
 _TIMEOUT = "x-portkey-request-timeout"
 _METADATA = "x-portkey-metadata"
-_TRACE_ID = "x-portkey-trace-id"
 
 _NOT_OVERRIDABLE = frozenset({
     "disable_fallbacks", "fallbacks", "file", "known_speaker_names", "known_speaker_references", "litellm_metadata",
@@ -87,15 +87,14 @@ class PortkeyHeaders:
             if not text.isdecimal() or not text.isascii() or not 0 < int(text[:12]) <= _MAX_TIMEOUT_MS:
                 refuse(_TIMEOUT, f"must be a whole number of milliseconds from 1 to {_MAX_TIMEOUT_MS}.")
             timeout = int(text)
-        trace_id = headers.get(_TRACE_ID)
+        trace_id = headers.get(TRACE_HEADER)
         if trace_id is not None and (len(trace_id) > _MAX_NAME_BYTES or not trace_id.isascii()):
-            refuse(_TRACE_ID, f"must be at most {_MAX_NAME_BYTES} ASCII characters.")
+            refuse(TRACE_HEADER, f"must be at most {_MAX_NAME_BYTES} ASCII characters.")
         return PortkeyRequest(
             self._planner,
             self._root(headers),
             metadata=_metadata(headers),
             timeout_ms=timeout,
-            trace_id=trace_id,
             pathname=scope["path"],
         )
 
@@ -156,7 +155,6 @@ class PortkeyRequest:
         *,
         metadata: Mapping[str, str],
         timeout_ms: int | None,
-        trace_id: str | None,
         pathname: str,
     ) -> None:
         self._planner = planner
@@ -165,8 +163,6 @@ class PortkeyRequest:
         self._timeout_ms = timeout_ms
         self._pathname = pathname
         self._lease = Lease()
-        self.trace_id = trace_id
-        """The caller's id for the request; None without one."""
 
     @property
     def needs_audio(self) -> bool:
@@ -210,10 +206,6 @@ class PortkeyRequest:
             return self._planner.plan(root, config, facts, self._lease)
 
         return plan
-
-    def response_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers of the answer that repeat those of the request."""
-        return [] if self.trace_id is None else [(_TRACE_ID.encode(), self.trace_id.encode())]
 
     def close(self) -> None:
         """Gives back what the plan needed."""
