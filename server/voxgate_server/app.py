@@ -12,6 +12,7 @@ from typing import Self
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from voxgate_server.audio.spool import SpoolStore
+from voxgate_server.call import Caller
 from voxgate_server.config import GatewayConfig, ModelEntry
 from voxgate_server.edges.grpc.admin import AdminServicer
 from voxgate_server.edges.grpc.server import GrpcServer, admin_services, public_services
@@ -86,7 +87,10 @@ class App:
             ),
         )
         self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _deployment_for_caller)
-        self._identity = Identity(config.master_key.get_secret_value() if config.master_key else None)
+        self._identity = Identity(
+            config.master_key.get_secret_value() if config.master_key else None,
+            {one.key.get_secret_value(): Caller(key_id=one.name, models=one.models or None) for one in settings.keys},
+        )
         self._ready = False
         self._created, self._worker = Timestamp(), worker
         self._created.GetCurrentTime()

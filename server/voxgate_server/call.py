@@ -32,6 +32,19 @@ class Caller:
     key_id: str = "anonymous"
     """Fingerprint of the key, never the key."""
     is_admin: bool = False
+    models: tuple[str, ...] | None = None
+    """Names of the models it may use, each with at most one `*` for any text; None: all of them."""
+
+    def may_use(self, *names: str) -> bool:
+        """Whether it may use a model that goes by any of these names."""
+        return self.models is None or any(_matches(pattern, name) for pattern in self.models for name in names)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    head, star, tail = pattern.partition("*")
+    if not star:
+        return name == pattern
+    return len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from voxgate_server.hedging import hedged
 from voxgate_server.routing.final_error import most_useful, with_attempts
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import GaveUp, Route, Try, Wait
-from voxgate_server.routing.router import Router
+from voxgate_server.routing.router import Router, target_model
 from voxgate_server.telemetry import get_logger
 from voxgate_server.telemetry.metrics import Metrics
 from voxgate_server.validation import validate
@@ -83,13 +83,20 @@ class Gateway:
         """Bytes of audio that open calls hold."""
         return self._spools.used_bytes
 
-    def models(self) -> list[Model]:
-        """What callers can ask for, in order of the ids."""
-        return self.router.table.models()
+    def models(self, caller: Caller) -> list[Model]:
+        """What a caller can ask for, in order of the ids."""
+        return [model for model in self.router.table.models() if caller.may_use(model.id, *model.aliases)]
 
-    def model(self, model: str) -> Model:
-        """One model. Raises UnknownModel."""
-        return self.router.table.model(model)
+    def model(self, model: str, caller: Caller) -> Model:
+        """One model.
+
+        Raises:
+            UnknownModel: There is none.
+            PermissionDenied: The caller's key is not for it.
+        """
+        found = self.router.table.model(model)
+        self._check_access(caller, model, "model")
+        return found
 
     def open(
         self,
@@ -162,6 +169,33 @@ class Gateway:
             )
         call.config = config
         call.hops = self.router.plan(config, call.recording) if planner is None else planner(config)
+        if call.caller.models is not None:
+            self._check_targets(call, config, planned=planner is not None)
+
+    def _check_targets(self, call: Call, config: TranscriptionConfig, *, planned: bool) -> None:
+        """Refuses a plan with a target of the caller's that its key is not for; the operator's own are his business.
+
+        Args:
+            call: Whose plan it is.
+            config: The call's options.
+            planned: A planner chose the targets, for which the options' own model may stand for nothing.
+        """
+        if not planned:
+            self._check_access(call.caller, config.model, "model")
+        for index, fallback in enumerate(config.routing.fallbacks):
+            self._check_access(call.caller, target_model(fallback), f"fallbacks[{index}]")
+        for hop in call.hops:
+            if hop.param:
+                for deployment in hop.deployments:
+                    self._check_access(call.caller, deployment.group, hop.param)
+
+    def _check_access(self, caller: Caller, model: str, param: str) -> None:
+        if not caller.may_use(model, self.router.table.name(model)):
+            raise PermissionDenied(
+                f"The key '{caller.key_id[:64]}' is not for the model '{model[:100]}'. Ask the operator for it.",
+                param=param,
+                metadata={"model": model[:100]},
+            )
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held, and writes its line in the log once the answer is on its way."""

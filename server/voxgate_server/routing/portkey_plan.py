@@ -199,6 +199,7 @@ class PortkeyPlanner:
             dataclasses.replace(
                 hop,
                 name=target.path,
+                param=None if made is not None else CONFIG_PARAM,
                 timeout=hop.timeout if target.timeout is None else target.timeout,
                 timeout_by_caller=hop.timeout_by_caller if target.timeout is None else not target.trusted,
                 retries=retries,

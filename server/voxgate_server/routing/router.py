@@ -21,7 +21,7 @@ from voxgate_server.routing.policy import RetryBudget
 from voxgate_server.routing.route import Route
 from voxgate_server.routing.strategies import STRATEGIES, Strategy
 
-__all__ = ["Router", "RouterSettings"]
+__all__ = ["Router", "RouterSettings", "target_model"]
 
 _UNKNOWN = Recording()
 
@@ -82,7 +82,7 @@ class Router:
         if not config.routing.disable_fallbacks:
             for index, fallback in enumerate(self._fallbacks(config)):
                 more, more_refused = self._hops(
-                    _target_model(fallback, f"fallbacks[{index}]"), f"fallbacks[{index}]",
+                    target_model(fallback, f"fallbacks[{index}]"), f"fallbacks[{index}]",
                     _overridden(config, fallback), config, recording, fallback,
                 )  # fmt: skip
                 hops += more
@@ -231,7 +231,8 @@ class Router:
         return found or {one.id for one in group if not one.tags or "default" in one.tags}
 
 
-def _target_model(target: RouteTarget, param: str) -> str:
+def target_model(target: RouteTarget, param: str = "fallbacks") -> str:
+    """The model or group a target means. Raises InvalidRequest with `param` when it names none."""
     if not target.model:
         raise InvalidRequest("A fallback needs a model.", param=param)
     return f"{target.provider}/{target.model}" if target.provider else target.model
