@@ -30,7 +30,7 @@ def settings_for(emulator: OpenAIEmulator) -> PortkeySettings:
             "pc-broken": "{",
         },
         allow_caller_credentials=True,
-        custom_hosts=frozenset({address_of(emulator)}),
+        custom_hosts={address_of(emulator): ()},
         credentials={
             "main": stored,
             "gone": {**stored, "api_key": "sk-revoked-upstream-1"},

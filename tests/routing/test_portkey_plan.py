@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from voxgate.transcription.v1.config_pb2 import RESPONSE_FORMAT_JSON, RESPONSE_FORMAT_SRT, TranscriptionConfig
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
+from voxgate_server.config.hosts import Network
 from voxgate_server.edges.rest.portkey_headers import decode_overrides
 from voxgate_server.errors import InvalidRequest, ProviderUnavailable, UnknownModel, UnsupportedParameter
 from voxgate_server.providers.base import Attempt
@@ -44,7 +45,7 @@ class Silent:
         self.closed = True
 
 
-def make(provider: str, model: str, params: Mapping[str, str]) -> Deployment:
+def make(provider: str, model: str, params: Mapping[str, str], networks: Sequence[Network] | None = None) -> Deployment:
     if params.get("api_key") == "impossible":
         raise ValueError("it is impossible")
     return Deployment(f"{provider}/{model}/{params.get('api_key')}", "made", Silent(provider, model, params))

@@ -1,13 +1,19 @@
 """Which adapter serves a deployment of the configuration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from voxgate_server.config import GatewayConfig, ModelEntry
+from voxgate_server.config.hosts import Network
 from voxgate_server.providers.base import Provider
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
 __all__ = ["PROVIDERS", "build_for_caller", "build_provider"]
 
-# Adapters are imported when a deployment needs them: the embedded recogniser and its libraries are an extra.
+# Adapters and the HTTP client are imported when a deployment needs them: the embedded recogniser is an extra, and the
+# client takes its time.
 
 
 def _local(entry: ModelEntry, config: GatewayConfig, _environ: Mapping[str, str]) -> Provider:
@@ -56,7 +62,13 @@ def _api_key(entry: ModelEntry, environ: Mapping[str, str], variable: str) -> st
     return key.get_secret_value() if key is not None else environ.get(variable)
 
 
-def build_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Provider:
+def build_for_caller(
+    provider: str,
+    model: str,
+    params: Mapping[str, str],
+    networks: Sequence[Network] | None = None,
+    resolver: "AbstractResolver | None" = None,
+) -> Provider:
     """The adapter of a place that no deployment of the configuration names.
 
     Nothing comes from the environment: a key of the operator's must not go where a caller points.
@@ -65,17 +77,27 @@ def build_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Pr
         provider: `openai` or `hosted_vllm`.
         model: By the provider's name of it.
         params: `api_key` and `api_base`, where there are any.
+        networks: What the host in `api_base` may lead to; nothing means every public address, None that the operator
+            chose it, wherever it leads.
+        resolver: Finds the host's addresses; None means the system's.
 
     Raises:
         ValueError: There can be none; the message says why.
     """
+    from voxgate_server.providers.http import AiohttpTransport
     from voxgate_server.providers.openai import OpenAIProvider
+    from voxgate_server.providers.pinning import PinningResolver
 
     base = params.get("api_base")
     if provider == "hosted_vllm" and base is None:
         raise ValueError("hosted_vllm needs an api_base")
+    pinning = None if networks is None else PinningResolver(networks, resolver=resolver)
     return OpenAIProvider(
-        name=provider, model=model, api_key=params.get("api_key"), api_base=base or "https://api.openai.com/v1"
+        name=provider,
+        model=model,
+        api_key=params.get("api_key"),
+        api_base=base or "https://api.openai.com/v1",
+        transport=AiohttpTransport(resolver=pinning),
     )
 
 

@@ -84,7 +84,7 @@ async def test_the_portkey_key_is_the_credential(portkey: Gateway, emulator: Ope
 
 
 async def test_callers_keys_where_they_are_not_permitted(emulator: OpenAIEmulator, tmp_path: Path):
-    async with serving(tmp_path, emulator, PortkeySettings(custom_hosts=frozenset({address_of(emulator)}))) as gateway:
+    async with serving(tmp_path, emulator, PortkeySettings(custom_hosts={address_of(emulator): ()})) as gateway:
         refused = await ask(gateway, {}, config={"provider": "openai", "api_key": "sk-callers-canary-77"})
         assert (refused.status, refused.error["param"]) == (403, "x-portkey-config")
         assert b"canary" not in refused.body
