@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from ipaddress import ip_network
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -208,3 +209,12 @@ async def test_what_is_used_is_never_closed_and_what_is_not_goes_first():
     assert pool.lend("openai", "m", {"api_key": "c"}, one).provider is made["c"]
     await pool.aclose()
     assert all(isinstance(provider, Silent) and provider.closed for provider in made.values())
+
+
+async def test_what_may_go_anywhere_is_not_lent_to_those_who_may_not():
+    pool, lease = DeploymentPool(make), Lease()
+    bounds: list[Sequence[Network] | None] = [None, (), (ip_network("10.0.0.0/8"),), (ip_network("10.0.0.0/9"),)]
+    params = {"api_key": "k", "api_base": "http://asr.internal/v1"}
+    lent = {id(pool.lend("openai", "m", params, lease, networks)) for networks in bounds}
+    assert len(lent) == len(pool) == 4
+    await pool.aclose()

@@ -4,8 +4,9 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from voxgate_server.routing.portkey_plan import PortkeySettings
 
-from tests.edges.portkey_gateway import address_of, ask, targets
+from tests.edges.portkey_gateway import address_of, ask, serving, targets
 from tests.providers.catcher import catching
 from tests.providers.openai_emulator import OpenAIEmulator
 from tests.providers.scripted_resolver import ScriptedResolver
@@ -126,7 +127,7 @@ async def test_a_permitted_name_that_leads_elsewhere(
     async with naming(tmp_path, emulator, answers, addresses=addresses) as (gateway, names, target):
         target |= {"api_key": UPSTREAM_KEY, "retry": {"attempts": 3, "on_status_codes": [403, 502, 503]}}
         configs = (
-            target,
+            *[target] * 5,  # More than a failing provider is forgiven: nobody cools down.
             targets("fallback", target, {}),
             targets("fallback", {"override_params": {"model": "fault-500"}}, target, {}),
         )
@@ -155,3 +156,13 @@ async def test_a_permitted_name_that_leads_where_it_should(emulator: OpenAIEmula
         assert (await ask(gateway, {}, config={**target, "api_key": UPSTREAM_KEY + "-2"})).status == 403
     assert {record.headers["host"] for record in emulator.records} == {f"stt.example.com:{port}"}
     assert (len(emulator.records), catcher.connections) == (2, 0)
+
+
+async def test_localhost_by_the_systems_own_resolver(emulator: OpenAIEmulator, tmp_path: Path):
+    host = address_of(emulator).replace("127.0.0.1", "localhost")
+    async with serving(tmp_path, emulator, PortkeySettings(custom_hosts={host: ()})) as gateway:
+        headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://{host}/v1"}
+        response = await ask(gateway, headers)
+        # It was reached, and had no key to be content with.
+        assert (response.status, response.error["code"]) == (502, "provider_credential_refused")
+    assert [record.headers["host"] for record in emulator.records] == [host]
