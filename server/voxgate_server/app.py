@@ -22,7 +22,7 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
-from voxgate_server.providers.registry import PROVIDERS, build_for_caller, build_provider
+from voxgate_server.providers.registry import build_for_caller, build_provider, provider_names
 from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
 from voxgate_server.routing.health import Health, HealthSettings
 from voxgate_server.routing.portkey_plan import PortkeyPlanner, PortkeySettings
@@ -287,7 +287,7 @@ def _wildcard(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, st
         if not _MODEL_NAME.fullmatch(name) or ".." in name:
             return False
         try:
-            return entry.concrete(name).litellm_params.provider in PROVIDERS
+            return entry.concrete(name).litellm_params.provider in provider_names()
         except ValueError:  # A bare name that does not tell whose model it is.
             return False
 

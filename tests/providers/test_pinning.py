@@ -3,9 +3,12 @@
 import asyncio
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from pathlib import Path
 
 import httpx
 import pytest
@@ -216,6 +219,33 @@ class TestConnections:
             transport = AiohttpTransport()
             assert await send(transport, f"http://127.0.0.1:{catcher.port}/") == b"ok"
             await transport.aclose()
+
+
+BUILDS = """
+from voxgate_server.providers.registry import build_for_caller
+for provider in ("openai", "hosted_vllm", "headstrong"):
+    try:
+        build_for_caller(provider, "m", {"api_base": "http://stt.example.com", "api_key": "k"}, ())
+    except ValueError as error:
+        print(error)
+    else:
+        print(provider)
+"""
+
+
+def test_an_adapter_that_dials_by_itself_is_not_built_for_a_callers_host(tmp_path: Path):
+    (tmp_path / "headstrong.py").write_text("def build(params):\n    return object()\n")
+    (tmp_path / "headstrong-1.dist-info").mkdir()
+    (tmp_path / "headstrong-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: headstrong\nVersion: 1\n"
+    )
+    points = "[voxgate.providers]\nheadstrong = headstrong:build\n"
+    (tmp_path / "headstrong-1.dist-info" / "entry_points.txt").write_text(points)
+    # A process of its own: which packages are installed is looked up once.
+    code = f"import sys; sys.path[:0] = {[str(tmp_path), *sys.path]!r}\n{BUILDS}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    lines = ["openai", "hosted_vllm", "'headstrong' goes to no host of a caller's choice in this release"]
+    assert (done.stdout.splitlines(), done.returncode) == (lines, 0), done.stderr
 
 
 class TestTls:

@@ -93,10 +93,20 @@ class LitellmParams(_Prices):
     """Version of the provider's API, exactly as written; an unquoted date stays its text."""
     organization: Text | None = None
     """Organisation at the provider that is billed."""
+    region_name: Text | None = None
+    """Region of the provider's that is asked."""
+    tenant_id: Text | None = None
+    """Directory of an application that fetches its own tokens."""
+    client_id: Text | None = None
+    """Name of that application."""
     client_secret: SecretText | None = None
-    """Secret of an application that fetches its own tokens."""
+    """Secret of that application."""
     azure_ad_token: SecretText | None = None
     """A token in place of `api_key`."""
+    vertex_project: Text | None = None
+    """Google project that is billed. Default: the credentials' own."""
+    vertex_location: Text | None = None
+    """Google location, e.g. `us-central1`."""
     vertex_credentials: Annotated[SecretText, BeforeValidator(_json)] | None = None
     """Google credentials: JSON text, or the path of a file; a map becomes JSON text."""
     extra_headers: Headers = Field(default={}, repr=False)

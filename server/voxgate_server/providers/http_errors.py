@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from typing import Self
 
 import httpx
 import msgspec
@@ -37,6 +38,7 @@ _KEY_LIKE = re.compile(
 )
 _MESSAGE_CHARACTERS = 200
 _ERROR_CHARACTERS = 4096
+_SECRET_CHARACTERS = 6
 _RETRY_AFTER_LIMIT = 300.0
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
@@ -141,6 +143,11 @@ class Upstream:
     provider: str
     model: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def with_secrets(cls, provider: str, model: str, values: Iterable[str]) -> Self:
+        """One whose secrets are those of `values` that are long enough to be some."""
+        return cls(provider, model, tuple(value for value in values if len(value) >= _SECRET_CHARACTERS))
 
     def __str__(self) -> str:
         return f"{self.provider} ({self.model})"

@@ -14,6 +14,7 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 
 from voxgate_server.config.hosts import Network
 from voxgate_server.errors import PermissionDenied, ProviderUnavailable, UnsupportedParameter
+from voxgate_server.providers.registry import provider_names
 from voxgate_server.routing.capabilities import refusal
 from voxgate_server.routing.conditions import CONFIG_PARAM, Facts, refuse_config
 from voxgate_server.routing.deployments import Deployment
@@ -25,7 +26,6 @@ from voxgate_server.routing.router import Router
 
 __all__ = ["PortkeyPlanner", "PortkeySettings"]
 
-_PROVIDERS = ("openai", "hosted_vllm", "local")
 
 _Statuses = frozenset[int] | None
 _NOTHING_AFTER: _Statuses = frozenset()
@@ -68,6 +68,8 @@ class PortkeyPlanner:
         self._pool = DeploymentPool(make)
         self._rng = rng or random.Random()  # noqa: S311
         self._stored: dict[str, Target] = {}
+        # Here and not during a call: it looks through the packages that are installed.
+        self._providers = provider_names()
 
     def stored(self, name: str, decode_overrides: DecodeOverrides) -> Target:
         """The operator's config of that id.
@@ -232,11 +234,12 @@ class PortkeyPlanner:
         stored = self._credential(slug, target) if slug is not None else {}
         provider = provider or stored.get("custom_llm_provider")
         head, slash, tail = config.model.partition("/")
-        if provider is None and slash and head in _PROVIDERS:
+        if provider is None and slash and head in self._providers:
             provider = head
-        if provider is not None and provider not in _PROVIDERS:
+        if provider is not None and provider not in self._providers:
             raise refuse_config(
-                _place_of(target), f"names the provider `{provider[:64]}`; this release has {', '.join(_PROVIDERS)}."
+                _place_of(target),
+                f"names the provider `{provider[:64]}`; this release has {', '.join(self._providers)}.",
             )
         if slug is None and target.api_key is None and target.custom_host is None:
             return None
