@@ -236,6 +236,7 @@ def _table(config: GatewayConfig, environ: Mapping[str, str], retire: Callable[[
         wildcards=wildcards,
         groups=[entry.model_name for entry in config.model_list if not entry.is_wildcard],
         aliases=config.aliases,
+        hidden=config.hidden_aliases,
         created=created,
         retire=retire,
     )
@@ -265,6 +266,7 @@ def _deployment(
         timeout=config.attempt_seconds(entry),
         tags=frozenset(params.tags),
         cost_per_second=config.cost_per_second(entry),
+        drops_params=config.drops_params(entry),
     )
 
 

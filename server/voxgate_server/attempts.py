@@ -51,7 +51,15 @@ async def run_attempt(
     """
     provider, health = step.deployment.provider, step.deployment.health
     started = time.monotonic()
-    attempt = Attempt(call.request_id, step.hop.config, call.audio, call.spool, step.deadline, call.kind)
+    attempt = Attempt(
+        call.request_id,
+        step.hop.config,
+        call.audio,
+        call.spool,
+        step.deadline,
+        call.kind,
+        max_audio_bytes=provider.capabilities.max_audio_bytes,
+    )
     report = attempt.report
     report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
     report.outcome = ATTEMPT_OUTCOME_CANCELLED

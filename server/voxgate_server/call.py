@@ -14,7 +14,7 @@ from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 from voxgate_server.errors import CancelledByOperator, NotFound
-from voxgate_server.routing.plan import Hop
+from voxgate_server.routing.plan import Hop, Recording
 from voxgate_server.routing.route import Try
 
 __all__ = ["ActiveCalls", "Call", "Caller", "RequestContext", "new_request_id"]
@@ -78,6 +78,11 @@ class Call:
     """What runs it, from its opening to its end."""
     cancelled: bool = False
     """An operator has ended it."""
+
+    @property
+    def recording(self) -> Recording:
+        """What is known of the audio by now."""
+        return Recording(size_bytes=max(self.spool.size, self.audio.size_bytes) or None)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""

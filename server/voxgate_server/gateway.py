@@ -161,7 +161,7 @@ class Gateway:
                 param="mock_testing_fallbacks",
             )
         call.config = config
-        call.hops = (planner or self.router.plan)(config)
+        call.hops = self.router.plan(config, call.recording) if planner is None else planner(config)
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held, and writes its line in the log once the answer is on its way."""
@@ -212,7 +212,7 @@ class Gateway:
                 await self._identify(call)
         except TimeoutError:
             raise deadline_passed(call, "the gateway") from None
-        route = self.router.route(call.hops, deadline=call.deadline)
+        route = self.router.route(call.hops, deadline=call.deadline, recording=lambda: call.recording)
         errors: list[VoxgateError] = []
         while True:
             step = route.next(time.monotonic())
@@ -222,6 +222,8 @@ class Gateway:
             if isinstance(step, GaveUp):
                 if not call.attempts and time.monotonic() >= call.deadline:
                     raise deadline_passed(call, "the gateway")
+                if not errors and (outgrown := self.router.size_refusal(call.hops, call.recording)):
+                    raise outgrown
                 cause = most_useful(errors) if step.error in errors else step.error
                 raise with_attempts(cause, call.attempts)
             sequence = 0

@@ -207,7 +207,7 @@ class TestTable:
             ("router_settings", "fallbacks", 0, "a", 0): Standing.HONOURED,
             ("router_settings", "fallbacks", 0, "a", 0, "model"): Standing.HONOURED,
             ("router_settings", "fallbacks", 0, "a", 0, "temperature"): Standing.UNKNOWN,
-            ("router_settings", "model_group_alias", "a", "hidden"): Standing.IGNORED,
+            ("router_settings", "model_group_alias", "a", "hidden"): Standing.HONOURED,
             ("environment_variables", "A"): Standing.HONOURED,
             ("model_list", 0, "litellm_params", "extra_headers", "X"): Standing.HONOURED,
             ("general_settings", "nonsense"): Standing.UNKNOWN,

@@ -103,8 +103,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     ("router_settings.fallbacks.*.*.*", "model", _HONOURED, ""),
     ("router_settings.context_window_fallbacks.*.*.*", "model", _HONOURED, ""),
     ("router_settings.content_policy_fallbacks.*.*.*", "model", _HONOURED, ""),
-    ("router_settings.model_group_alias.*", "model", _HONOURED, ""),
-    ("router_settings.model_group_alias.*", "hidden", _IGNORED, "planned: aliases that are not listed"),
+    ("router_settings.model_group_alias.*", "model hidden", _HONOURED, ""),
     (
         "router_settings",
         "timeout",

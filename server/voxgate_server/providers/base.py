@@ -102,6 +102,8 @@ class Attempt:
     """When the attempt has to be over, on the clock of `time.monotonic()`, in seconds."""
     kind: AudioKind | None = None
     """What the audio is, told by its first bytes; None for headerless audio."""
+    max_audio_bytes: int = 0
+    """Bytes of the recording after which it is too large for the provider; 0 for no limit."""
     report: ProviderAttempt = field(default_factory=ProviderAttempt)
     """What becomes of it; the adapter fills in `http_status`, the gateway the rest."""
     dropped_params: list[str] = field(default_factory=list)

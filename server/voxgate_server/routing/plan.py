@@ -7,11 +7,21 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 
 from voxgate_server.routing.deployments import Deployment
 
-__all__ = ["Hop"]
+__all__ = ["Hop", "Recording"]
 
 
 _ENOUGH = 20
 """Calls below which a percentile says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What is known of the audio of a call when its way is planned."""
+
+    size_bytes: int | None = None
+    """Its size, or what has come of it so far; None when nothing is known."""
+    seconds: float | None = None
+    """Its length; None when it is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,9 @@ def judge(error: VoxgateError, http_status: int | None, hop: Hop) -> Verdict:
         again = bool(statuses & hop.retry_statuses)
         return Verdict(again, again, fallback)
     match error:
+        case AudioTooLarge() if http_status is None:
+            # Our own look at the deployment's limit; another one may have another.
+            return Verdict(False, True, fallback)
         case ProviderRejected() | AudioTooLarge() | UnsupportedAudio() | UnsupportedParameter():
             # The request itself: the same model would say the same, another one may not.
             return Verdict(False, False, fallback)

@@ -13,9 +13,9 @@ import msgspec
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 
 from voxgate_server.config.hosts import Network
-from voxgate_server.errors import PermissionDenied, ProviderUnavailable, UnsupportedParameter
+from voxgate_server.errors import AudioTooLarge, InvalidRequest, PermissionDenied, ProviderUnavailable
 from voxgate_server.providers.registry import provider_names
-from voxgate_server.routing.capabilities import refusal
+from voxgate_server.routing.capabilities import option_refusal, refusal
 from voxgate_server.routing.conditions import CONFIG_PARAM, Facts, refuse_config
 from voxgate_server.routing.deployments import Deployment
 from voxgate_server.routing.plan import Hop
@@ -106,7 +106,7 @@ class PortkeyPlanner:
             PermissionDenied: The operator does not permit callers' keys, or not this host.
             UnsupportedParameter: No target can do what is asked for; the error is that of the first.
         """
-        refused: list[UnsupportedParameter] = []
+        refused: list[InvalidRequest | AudioTooLarge] = []
         hops = self._hops(root, config, facts, lease, _NOTHING_AFTER, refused)
         if hops:
             return hops
@@ -132,7 +132,7 @@ class PortkeyPlanner:
         facts: Facts,
         lease: Lease,
         after: _Statuses,
-        refused: list[UnsupportedParameter],
+        refused: list[InvalidRequest | AudioTooLarge],
     ) -> list[Hop]:
         """The hops of a target; `after` are the statuses after which what follows it is taken."""
         if target.strategy is None:
@@ -176,7 +176,7 @@ class PortkeyPlanner:
         asked: TranscriptionConfig,
         lease: Lease,
         after: _Statuses,
-        refused: list[UnsupportedParameter],
+        refused: list[InvalidRequest | AudioTooLarge],
     ) -> list[Hop]:
         config = overridden(asked, target.overrides)
         if target.retry is not None:
@@ -187,7 +187,9 @@ class PortkeyPlanner:
         if made is None:
             hops, errors = self._router.hops(self._group(target, config), CONFIG_PARAM, config)
             refused += errors
-        elif error := refusal(made.provider.capabilities, config, made.provider.model):
+        elif error := refusal(made.provider, config, config.model) or option_refusal(
+            made.provider, config, config.model
+        ):
             refused.append(error)
             hops = []
         else:
