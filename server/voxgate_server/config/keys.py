@@ -215,9 +215,10 @@ def _build() -> _Level:
             below.key = Key(Standing.HONOURED)
             if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
                 add(below, info.annotation)
-            for inner in get_args(info.annotation):
-                if isinstance(inner, type) and issubclass(inner, Section):
-                    add(below.at("*"), inner)  # a list of sections, or a map from names to them
+            else:
+                for inner in get_args(info.annotation):
+                    if isinstance(inner, type) and issubclass(inner, Section):
+                        add(below.at("*"), inner)  # a map from names to sections, or a list of them
 
     add(root.at("voxgate"), VoxgateSettings)
     return root

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from voxgate_server.config.types import ByteCount, Count, Hosts, Port, Seconds, SecretText, Section, Text, Texts, wrong
+from voxgate_server.config.hosts import CustomHosts
+from voxgate_server.config.types import ByteCount, Count, Port, Seconds, SecretText, Section, Text, Texts, wrong
 
 __all__ = [
     "AdminSettings",
@@ -108,8 +109,10 @@ class PortkeySettings(Section):
     show them."""
     allow_caller_credentials: bool = False
     """Callers may send credentials for a provider along with a call. Default false: such a call is refused."""
-    custom_hosts: Hosts = ()
-    """Hosts callers may name in `x-portkey-custom-host`, each `host` (any port) or `host:port`. Default: none."""
+    custom_hosts: CustomHosts = ()
+    """Hosts callers may name in `x-portkey-custom-host`, each `host` (any port) or `host:port`, or with the
+    `addresses` it may lead to where these are not public: `{host: asr.internal, addresses: [10.0.0.0/8]}`. Default:
+    none."""
 
 
 class KeySettings(Section):

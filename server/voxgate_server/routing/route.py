@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from voxgate_server.errors import (
     DeadlineExceeded,
     NoDeploymentAvailable,
+    PermissionDenied,
     ProviderTimeout,
     ProviderUnavailable,
     VoxgateError,
@@ -159,6 +160,10 @@ class Route:
             now: When.
         """
         self._errors.append(error)
+        if isinstance(error, PermissionDenied):
+            # As if it had been found when the call was planned: nothing is tried instead.
+            self._over = GaveUp(error)
+            return
         hop, verdict = attempt.hop, judge(error, http_status, attempt.hop)
         further = verdict.fallback and self._has_further_hop(now)
         again, wait = verdict.same, backoff(self._tries, self._rng)
