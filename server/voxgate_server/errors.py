@@ -26,6 +26,7 @@
     └── ProviderError                a provider did not answer well         502  UNAVAILABLE
         ├── ProviderUnavailable      5xx, refused, reset, cut answer        502  UNAVAILABLE
         │   ├── ProviderGarbled      an answer that makes no sense          502  UNAVAILABLE
+        │   │   └── AnswerTooLarge   an answer larger than is read          502  RESOURCE_EXHAUSTED
         │   └── DrillFailure         a failure the caller asked for         502  UNAVAILABLE
         ├── ProviderCredential       it refused the operator's key          502  UNAVAILABLE
         ├── ProviderTimeout          too slow                               504  DEADLINE_EXCEEDED
@@ -44,6 +45,7 @@ from grpc import StatusCode
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 __all__ = [
+    "AnswerTooLarge",
     "AudioTooLarge",
     "CallerError",
     "Cancelled",
@@ -309,6 +311,14 @@ class ProviderGarbled(ProviderUnavailable):
     """An answer that makes no sense: not JSON, no text, an early success, a redirect."""
 
     code = "provider_invalid_response"
+
+
+class AnswerTooLarge(ProviderGarbled):
+    """An answer larger than the gateway reads, be it announced or endless."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED
+    code = "provider_answer_too_large"
+    reason = "UPSTREAM_TOO_LARGE"
 
 
 class DrillFailure(ProviderUnavailable):

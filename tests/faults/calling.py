@@ -34,6 +34,8 @@ class Outcome:
     status: int | grpc.StatusCode
     text: str = ""
     message: str = ""
+    reason: str = ""
+    """REST: `error.code`. gRPC: ErrorInfo's reason."""
     retry_after: float | None = None
     attempts: list[str] = field(default_factory=list)
     """The models' outcomes as far as the door tells them: `succeeded`, or a reason."""
@@ -77,7 +79,7 @@ def rest_outcome(response: http_client.Response) -> Outcome:
             attempt.get("error_code") or "succeeded" for attempt in response.json()["extra_fields"]["attempts"]
         ]
     else:
-        outcome.message = response.error["message"]
+        outcome.message, outcome.reason = response.error["message"], response.error["code"] or ""
     return outcome
 
 
@@ -130,8 +132,10 @@ async def grpc_outcome(call: Awaitable[Any]) -> Outcome:
         outcome = Outcome(error.code(), message=error.details() or "")
         status = rpc_status.from_call(error)
         for detail in status.details if status is not None else ():
-            retry, failure = error_details_pb2.RetryInfo(), RoutingFailure()
-            if detail.Unpack(retry):
+            info, retry, failure = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), RoutingFailure()
+            if detail.Unpack(info):
+                outcome.reason = info.reason
+            elif detail.Unpack(retry):
                 outcome.retry_after = _seconds(retry.retry_delay)
             elif detail.Unpack(failure):
                 outcome.attempts = [attempt.error_code for attempt in failure.attempts]

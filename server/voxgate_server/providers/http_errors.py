@@ -14,6 +14,7 @@ import httpx
 import msgspec
 
 from voxgate_server.errors import (
+    AnswerTooLarge,
     AudioTooLarge,
     ProviderCredential,
     ProviderGarbled,
@@ -215,7 +216,7 @@ class Upstream:
             case httpx.TimeoutException():
                 return ProviderTimeout(f"{self} was too slow.", metadata=metadata)
             case ResponseTooLarge():
-                return ProviderGarbled(f"{self} sent {error}.", metadata=metadata)
+                return AnswerTooLarge(f"{self} sent {error}.", metadata=metadata)
             case httpx.ConnectError() | httpx.UnsupportedProtocol():
                 what = "could not be connected to"
             case httpx.WriteError():

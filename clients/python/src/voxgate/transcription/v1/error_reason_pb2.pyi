@@ -82,6 +82,8 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """The caller's own limit passed. DEADLINE_EXCEEDED."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 26
     """The caller went away; seen in the log only. CANCELLED."""
+    ERROR_REASON_UPSTREAM_TOO_LARGE: _ErrorReason.ValueType  # 27
+    """The provider's answer is larger than the gateway reads. RESOURCE_EXHAUSTED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable cause of an error."""
@@ -140,6 +142,8 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 25
 """The caller's own limit passed. DEADLINE_EXCEEDED."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 26
 """The caller went away; seen in the log only. CANCELLED."""
+ERROR_REASON_UPSTREAM_TOO_LARGE: ErrorReason.ValueType  # 27
+"""The provider's answer is larger than the gateway reads. RESOURCE_EXHAUSTED."""
 
 @typing.final
 class RoutingFailure(message.Message):
