@@ -12,7 +12,7 @@ import grpc
 import pytest
 import trustme
 
-from tests.faults.calling import DOORS, SHA256, Ask, unary
+from tests.faults.calling import DOORS, GUARD, SHA256, Ask, unary
 from tests.faults.conftest import UPSTREAM_KEY, House
 from tests.providers import http_wire
 from tests.providers.chaos_proxy import both, downstream, upstream
@@ -82,7 +82,9 @@ async def test_a_redirect_is_not_followed(house: House, ask: Ask, status: int):
     assert house.second.connections == 0
 
 
-@pytest.mark.parametrize("usage", ["", ', "usage": null', ', "usage": {}', ', "usage": 7', ', "usage": {"type": "new"}'])
+@pytest.mark.parametrize(
+    "usage", ["", ', "usage": null', ', "usage": {}', ', "usage": 7', ', "usage": {"type": "new"}']
+)
 async def test_usage_may_be_missing(house: House, ask: Ask, usage: str):
     house.first.script(raw(f'{{"text": "hello"{usage}}}'))
     outcome = await ask(house.gateway, "alone", retries=0)
@@ -113,6 +115,17 @@ async def test_a_short_wait_is_waited_once(house: House, ask: Ask):
     assert again - asked >= 1
 
 
+async def test_a_short_wait_is_waited_by_all_whom_it_was_asked_of(house: House, ask: Ask):
+    house.health("alone", alone=True)
+    thought = asyncio.Event()
+    house.first.script(*[failure(429, headers={"retry-after": "1"}, until=thought)] * 5)
+    calls = [asyncio.create_task(ask(house.gateway, "alone")) for _ in range(5)]
+    await asyncio.wait_for(house.first.record(4), GUARD)
+    thought.set()
+    assert all([(await call).ok for call in calls])
+    assert len(house.first.records) == 10
+
+
 async def test_nobody_waits_where_another_can_answer(house: House, ask: Ask):
     house.first.script(failure(429, headers={"retry-after": "100"}))
     assert (await ask(house.gateway, "first")).text == "From the second."
@@ -121,8 +134,9 @@ async def test_nobody_waits_where_another_can_answer(house: House, ask: Ask):
     assert len(house.first.records) == 1
 
 
-async def test_a_long_wait_is_the_callers(house: House, ask: Ask):
-    house.health("alone", alone=False)
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_long_wait_is_the_callers(house: House, ask: Ask, alone: bool):
+    house.health("alone", alone=alone)
     house.first.script(failure(429, headers={"retry-after": "100"}))
     outcome = await ask(house.gateway, "alone")
     assert outcome.matches(429, grpc.StatusCode.RESOURCE_EXHAUSTED)
