@@ -28,6 +28,7 @@
         │   ├── ProviderGarbled      an answer that makes no sense          502  UNAVAILABLE
         │   │   └── AnswerTooLarge   an answer larger than is read          502  RESOURCE_EXHAUSTED
         │   └── DrillFailure         a failure the caller asked for         502  UNAVAILABLE
+        ├── EmptyTranscript          no text; only among the attempts       502  UNAVAILABLE
         ├── ProviderCredential       it refused the operator's key          502  UNAVAILABLE
         ├── ProviderTimeout          too slow                               504  DEADLINE_EXCEEDED
         ├── ProviderRateLimited      429                                    429  RESOURCE_EXHAUSTED
@@ -54,6 +55,7 @@ __all__ = [
     "DeadlineExceeded",
     "DrillFailure",
     "EmptyAudio",
+    "EmptyTranscript",
     "GatewayError",
     "InternalError",
     "InvalidRequest",
@@ -325,6 +327,16 @@ class DrillFailure(ProviderUnavailable):
     """The caller asked that the first group fails (`mock_testing_fallbacks`)."""
 
     code = "mock_testing_fallbacks"
+
+
+class EmptyTranscript(ProviderError):
+    """It heard nothing, and the operator wants another one to listen (`voxgate.empty_transcript: fallback`).
+
+    Never the end of a call: where nobody hears anything, the first empty transcript is the answer.
+    """
+
+    code = "provider_empty_transcript"
+    reason = "EMPTY_TRANSCRIPT"
 
 
 class ProviderCredential(ProviderError):

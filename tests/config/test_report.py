@@ -226,9 +226,8 @@ class TestTable:
         assert siblings(("voxgate", "hedging", "whisper", "x")) == ["percentile"]
 
     def test_our_own_keys_say_their_unit_and_default(self) -> None:
-        sections = [field.annotation for field in VoxgateSettings.model_fields.values()]
-        for section in sections:
-            kind = get_args(section)[-1] if get_args(section) else section
-            for name, field in kind.model_fields.items():
+        for key, setting in VoxgateSettings.model_fields.items():
+            kind = get_args(setting.annotation)[-1] if get_args(setting.annotation) else setting.annotation
+            for name, field in getattr(kind, "model_fields", {key: setting}).items():
                 assert field.description, name
                 assert "efault" in field.description or field.default is None, name

@@ -3,6 +3,7 @@
 import pytest
 from voxgate_server.errors import (
     DrillFailure,
+    EmptyTranscript,
     Overloaded,
     ProviderCredential,
     ProviderGarbled,
@@ -111,7 +112,9 @@ def test_pauses_over_and_over_are_a_failure_after_all():
     assert health.circuit(16) is Circuit.HALF_OPEN
 
 
-@pytest.mark.parametrize("error", [ProviderRejected("400"), DrillFailure("drill"), Overloaded("full")], ids=str)
+@pytest.mark.parametrize(
+    "error", [ProviderRejected("400"), EmptyTranscript("silence"), DrillFailure("drill"), Overloaded("full")], ids=str
+)
 def test_what_says_nothing_about_the_deployment(error: VoxgateError):
     health = Health(HealthSettings(allowed_fails=0))
     fail(health, 0, error)

@@ -10,6 +10,7 @@ from voxgate_server.errors import (
     AudioTooLarge,
     DeadlineExceeded,
     DrillFailure,
+    EmptyTranscript,
     InternalError,
     NoDeploymentAvailable,
     ProviderCredential,
@@ -370,6 +371,7 @@ ERRORS: list[tuple[VoxgateError, int | None]] = [
     (ProviderCredential("401"), 401),
     (ProviderRejected("400"), 400),
     (AudioTooLarge("413"), 413),
+    (EmptyTranscript("silence"), 200),
     (DrillFailure("drill"), None),
     (InternalError("bug"), None),
 ]

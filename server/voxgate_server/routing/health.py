@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from voxgate_server.errors import (
     DrillFailure,
+    EmptyTranscript,
     ProviderCredential,
     ProviderError,
     ProviderQuotaExceeded,
@@ -257,7 +258,7 @@ def _counts(error: VoxgateError, caller_limited: bool) -> bool:
     """Whether an error says something about the deployment and not about the request."""
     if isinstance(error, ProviderTimeout):
         return not caller_limited
-    return isinstance(error, ProviderError) and not isinstance(error, ProviderRejected | DrillFailure)
+    return isinstance(error, ProviderError) and not isinstance(error, ProviderRejected | EmptyTranscript | DrillFailure)
 
 
 def _says_it_all(error: VoxgateError) -> bool:

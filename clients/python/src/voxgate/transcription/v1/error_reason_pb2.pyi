@@ -84,6 +84,8 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """The caller went away; seen in the log only. CANCELLED."""
     ERROR_REASON_UPSTREAM_TOO_LARGE: _ErrorReason.ValueType  # 27
     """The provider's answer is larger than the gateway reads. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_EMPTY_TRANSCRIPT: _ErrorReason.ValueType  # 28
+    """An attempt heard nothing where another one may hear something; seen among the attempts only. UNAVAILABLE."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable cause of an error."""
@@ -144,6 +146,8 @@ ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 26
 """The caller went away; seen in the log only. CANCELLED."""
 ERROR_REASON_UPSTREAM_TOO_LARGE: ErrorReason.ValueType  # 27
 """The provider's answer is larger than the gateway reads. RESOURCE_EXHAUSTED."""
+ERROR_REASON_EMPTY_TRANSCRIPT: ErrorReason.ValueType  # 28
+"""An attempt heard nothing where another one may hear something; seen among the attempts only. UNAVAILABLE."""
 
 @typing.final
 class RoutingFailure(message.Message):
