@@ -45,7 +45,8 @@ class Behaviour:
     body: bytes | None = None
     """None: what the request deserves, be it a transcript or a refusal."""
     media_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    """Besides, or instead of, the usual ones; None leaves one out."""
     at: Literal["end", "first_file_byte", "head"] = "end"
     """When it answers: after the whole body, at the first byte of the file, or before any of the body is read."""
     cut: int | None = None
@@ -70,7 +71,7 @@ def raw(body: bytes | str, *, status: int = 200, media_type: str = "application/
 
 def failure(
     status: int, message: str = "it did not work", *, kind: str = "server_error", code: str | None = None,
-    headers: Mapping[str, str] | None = None, **kwargs: Any,
+    headers: Mapping[str, str | None] | None = None, **kwargs: Any,
 ) -> Behaviour:  # fmt: skip
     """An error in OpenAI's envelope."""
     body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
@@ -164,6 +165,10 @@ class OpenAIEmulator:
     def script(self, *behaviours: Behaviour | str) -> None:
         """Appends behaviours (or keys of FAULTS) for the next calls."""
         self._script.extend(FAULTS[item] if isinstance(item, str) else item for item in behaviours)
+
+    def unscript(self) -> None:
+        """Takes back what was scripted and did not happen."""
+        self._script.clear()
 
     async def record(self, number: int = 0) -> Record:
         """Waits until the call with this number (from 0) has arrived."""
@@ -285,7 +290,10 @@ class OpenAIEmulator:
                 "openai-organization": "org-of-the-operator", "set-cookie": "session=1; Path=/",
                 **({"connection": "close"} if behaviour.then == "close" else {}), **behaviour.headers,
             }  # fmt: skip
-            lines = [f"HTTP/1.1 {behaviour.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
+            lines = [
+                f"HTTP/1.1 {behaviour.status} Whatever",
+                *(f"{name}: {value}" for name, value in headers.items() if value is not None),
+            ]
             writer.write("\r\n".join([*lines, "", ""]).encode() + body[: behaviour.cut])
             record.status = behaviour.status
             try:

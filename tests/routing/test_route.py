@@ -113,6 +113,26 @@ def test_as_many_retries_as_are_configured(retries: int, attempts: int):
     assert drive.asked == [FIRST] * attempts + [SECOND]
 
 
+@pytest.mark.parametrize(
+    ("status", "statuses", "asked"), [(None, None, 1), (200, None, 1), (504, None, 3), (None, frozenset({504}), 3)]
+)
+def test_a_silent_one_is_not_asked_again_while_there_is_another(
+    status: int | None, statuses: frozenset[int] | None, asked: int
+):
+    first, second, _ = three()
+    drive = Drive(route([hop(first, retries=2, retry_statuses=statuses), hop(second)]))
+    for _ in range(asked):
+        drive.fail(ProviderTimeout("slow"), status)
+    drive.step()
+    assert drive.asked == [FIRST] * asked + [SECOND]
+
+
+def test_a_silent_one_is_asked_again_where_there_is_no_other():
+    drive = Drive(route([hop(deployment(FIRST), retries=2)]))
+    drive.end(ProviderTimeout("slow"))
+    assert drive.asked == [FIRST] * 3
+
+
 def test_without_configured_retries_a_call_makes_three_attempts_and_asks_every_hop():
     quiet = HealthSettings(disabled=True)
     groups = [[deployment(f"{group}{number}", quiet) for number in range(4)] for group in "abcd"]

@@ -159,7 +159,7 @@ class Route:
             self._patient_until = now + patience
             again &= error.retry_after <= patience
             wait = max(wait, error.retry_after)
-        elif further and hop.retries is None:
+        elif further and (hop.retries is None or (hop.retry_statuses is None and _silent(error, http_status))):
             again = False
         self._again.discard(attempt.deployment.id)
         if again:
@@ -252,3 +252,8 @@ class Route:
             f"their limits. Try again in {math.ceil(wait)} s.",
             retry_after=wait,
         )
+
+
+def _silent(error: VoxgateError, http_status: int | None) -> bool:
+    """Whether it was waited for in vain. To wait as long again for the same one only makes the caller wait longer."""
+    return isinstance(error, ProviderTimeout) and (http_status is None or http_status < 400)
