@@ -207,6 +207,7 @@ def _router_settings(config: GatewayConfig) -> RouterSettings:
         num_retries=config.num_retries,
         strategy=STRATEGIES[router.routing_strategy],
         tag_filtering=router.enable_tag_filtering,
+        empty_falls_back=config.voxgate.empty_transcript == "fallback",
         hedging={group: hedging.percentile for group, hedging in config.voxgate.hedging.items()},
     )
 

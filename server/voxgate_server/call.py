@@ -3,12 +3,13 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.sniff import AudioKind
@@ -81,6 +82,8 @@ class Call:
     """The attempt that gave the answer."""
     last_try: Try | None = None
     """The attempt that was begun last."""
+    empty: Callable[[], Awaitable[TranscriptionEvent]] | None = None
+    """Makes the first transcript without text the answer, when nobody had a better one."""
     provider_headers: dict[str, str] = field(default_factory=dict)
     """What the provider asked last sent along with its answer (an allow-list of its adapter's)."""
     surface: str = ""

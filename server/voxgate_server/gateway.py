@@ -18,6 +18,7 @@ from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.call import ActiveCalls, Call, Caller
 from voxgate_server.errors import (
     Cancelled,
+    EmptyTranscript,
     Overloaded,
     PermissionDenied,
     UnsupportedAudio,
@@ -254,6 +255,9 @@ class Gateway:
                 await asyncio.sleep(step.seconds)
                 continue
             if isinstance(step, GaveUp):
+                if call.empty is not None:
+                    yield await call.empty()
+                    return
                 if not call.attempts and time.monotonic() >= call.deadline:
                     raise deadline_passed(call, "the gateway")
                 if not errors and (outgrown := self.router.size_refusal(call.hops, call.recording)):
@@ -274,9 +278,12 @@ class Gateway:
                 if call.spool.error is not None:
                     raise  # The upload itself failed; nobody can mend that.
                 errors.append(error)
-                if (sequence and call.streamed) or time.monotonic() >= call.deadline:
+                if (sequence and call.streamed) or (time.monotonic() >= call.deadline and call.empty is None):
                     with_attempts(error, call.attempts)
                     raise
+                if sum(isinstance(one, EmptyTranscript) for one in errors) > 1:
+                    route.succeeded()  # Two heard nothing: it is silence.
+                    continue
                 route.failed(step, error, error.provider_status, time.monotonic())
                 if special := self.router.special_hops(call.config, error):
                     route.redirect(special)
@@ -299,7 +306,13 @@ class Gateway:
         )
 
     def _attempt(self, call: Call, step: Try) -> AsyncGenerator[TranscriptionEvent, None]:
-        return run_attempt(call, step, metrics=self.metrics, show_payloads=self.limits.allow_raw_payloads)
+        return run_attempt(
+            call,
+            step,
+            metrics=self.metrics,
+            show_payloads=self.limits.allow_raw_payloads,
+            empty_is_failure=self.router.settings.empty_falls_back,
+        )
 
     async def _identify(self, call: Call) -> None:
         """Tells what the audio is, and refuses what is none before anybody is bothered with it."""

@@ -226,10 +226,9 @@ class TestTable:
         assert siblings(("voxgate", "hedging", "whisper", "x")) == ["percentile"]
 
     def test_our_own_keys_say_their_unit_and_default(self) -> None:
-        sections = [field.annotation for field in VoxgateSettings.model_fields.values()]
-        for section in sections:
-            inner = [kind for kind in get_args(section) or (section,) if hasattr(kind, "model_fields")]
-            assert inner, section
-            for name, field in inner[0].model_fields.items():
+        for key, setting in VoxgateSettings.model_fields.items():
+            kinds = get_args(setting.annotation) or (setting.annotation,)
+            inner = next((kind.model_fields for kind in kinds if hasattr(kind, "model_fields")), {key: setting})
+            for name, field in inner.items():
                 assert field.description, name
                 assert field.is_required() or "efault" in field.description or field.default is None, name

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -167,6 +167,9 @@ class VoxgateSettings(Section):
     """Portkey's headers and routing objects."""
     admin: AdminSettings = AdminSettings()
     """The listener for operators."""
+    empty_transcript: Literal["accept", "fallback"] = "accept"
+    """What a transcript without text is: an answer, or a reason to ask one other deployment or fallback, if there is
+    one; when that says nothing either, the first empty transcript is the answer. Both may be billed. Default accept."""
 
     @model_validator(mode="after")
     def _keys_apart(self) -> Self:

@@ -104,6 +104,8 @@ class Route:
         """What may follow the newest failure at the current hop."""
         self._resume_at = 0.0
         """When one that was tried already may be asked again."""
+        self._patient_until = 0.0
+        """Until when it may ask for more time, by what it says to other calls."""
         self._paid = False
         """The next attempt has its place in the budget."""
         self._last_hop = -1
@@ -167,12 +169,14 @@ class Route:
         hop, verdict = attempt.hop, judge(error, http_status, attempt.hop)
         further = verdict.fallback and self._has_further_hop(now)
         again, wait = verdict.same, backoff(self._tries, self._rng)
+        self._patient_until = now
         if error.retry_after:
             # A short wish is followed once although there is another way, any other one only when there is none.
             patience = _PATIENCE if not further else _SHORT_WAIT if self._tries == 1 else 0.0
+            self._patient_until = now + patience
             again &= error.retry_after <= patience
             wait = max(wait, error.retry_after)
-        elif further and hop.retries is None:
+        elif further and (hop.retries is None or (hop.retry_statuses is None and _silent(error, http_status))):
             again = False
         self._again.discard(attempt.deployment.id)
         if again:
@@ -206,10 +210,13 @@ class Route:
             return drawn
         candidates = self._siblings(hop, now)
         if not candidates and self._again and self._may_retry(hop):
-            # One that asked for a pause cools down until the pause is over.
+            # One that asked for a pause cools down until the pause is over, which may be later than it said to us.
+            again = [(one.health.available_at(now), one) for one in hop.deployments if one.id in self._again]
+            soonest = min((free for free, _ in again), default=math.inf)
+            if self._resume_at < soonest <= self._patient_until:
+                self._resume_at = soonest
             then = max(now, self._resume_at)
-            again = [one for one in hop.deployments if one.id in self._again]
-            candidates = [one for one in again if one.health.available_at(now) <= then]
+            candidates = [one for free, one in again if free <= then]
         if self.attempts:
             candidates = [one for one in candidates if one.health.proved] or candidates
         return self._strategy(candidates, self._rng) if candidates else None
@@ -279,3 +286,8 @@ class Route:
             f"their limits. Try again in {math.ceil(wait)} s.",
             retry_after=wait,
         )
+
+
+def _silent(error: VoxgateError, http_status: int | None) -> bool:
+    """Whether it was waited for in vain. To wait as long again for the same one only makes the caller wait longer."""
+    return isinstance(error, ProviderTimeout) and (http_status is None or http_status < 400)

@@ -25,6 +25,9 @@ __all__ = ["Router", "RouterSettings", "target_model"]
 
 _UNKNOWN = Recording()
 
+_CONTENT_REFUSED = ("content_policy_violation", "content_filter")
+"""What OpenAI and Azure call a refusal of what was said."""
+
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
@@ -43,6 +46,8 @@ class RouterSettings:
     strategy: Strategy = STRATEGIES["simple-shuffle"]
     tag_filtering: bool = False
     """Callers' tags choose among deployments."""
+    empty_falls_back: bool = False
+    """A transcript without text is once a reason to ask somebody else."""
     hedging: Mapping[str, float] = field(default_factory=dict)
     """Percentile of a group's calls after which a second attempt begins; groups without one never hedge."""
 
@@ -146,9 +151,10 @@ class Router:
         settings = self.settings
         if config.routing.fallbacks or config.routing.disable_fallbacks:
             return None
-        if isinstance(error, AudioTooLarge):
+        said = error.metadata.get("provider_code") if isinstance(error, ProviderRejected) else None
+        if isinstance(error, AudioTooLarge) or said == "context_length_exceeded":
             configured = settings.context_window_fallbacks
-        elif isinstance(error, ProviderRejected) and error.metadata.get("provider_code") == "content_policy_violation":
+        elif said in _CONTENT_REFUSED:
             configured = settings.content_policy_fallbacks
         else:
             return None
