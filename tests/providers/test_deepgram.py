@@ -329,6 +329,17 @@ class TestBuilding:
         with pytest.raises(ValueError, match="api_key"):
             build_for_caller("deepgram", "nova-3", {})
 
+    async def test_a_host_of_a_callers_choice_is_dialled_as_judged(self, deepgram: DeepgramEmulator, store: SpoolStore):
+        values = {"api_key": KEY, "api_base": deepgram.url}
+        provider = build_for_caller("deepgram", "nova-3", values, networks=())
+        async with store.open(max_bytes=1 << 30) as spool:
+            await spool.write(WAV)
+            spool.finish()
+            with pytest.raises(errors.PermissionDenied, match="does not permit"):
+                await run(provider, attempt_with(spool))
+        await provider.aclose()
+        assert not deepgram.connections
+
     def test_it_is_registered(self):
         assert PROVIDERS["deepgram"] == "deepgram:build"
 

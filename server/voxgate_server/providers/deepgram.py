@@ -50,7 +50,7 @@ class DeepgramProvider:
         default_params: Parameters of every request whose caller does not set them, by Deepgram's names.
         max_audio_bytes: Largest recording in bytes.
         name: The provider's name in messages and reports.
-        transport: Instead of connections of its own, for tests.
+        transport: Instead of connections that go wherever `api_base` leads.
 
     Raises:
         ValueError: `api_base` is not an http(s) address, a header is not one, a parameter must not be set or does not
@@ -182,4 +182,5 @@ def build(params: ProviderParams) -> DeepgramProvider:
         drop_params=params.drop_params,
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
+        transport=params.transport(),
     )
