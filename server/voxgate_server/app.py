@@ -189,6 +189,7 @@ class App:
             await self._admin.stop(min(grace, _ADMIN_FAREWELL_SECONDS))
         await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()), *self._retiring)
         await self._portkey.aclose()
+        await self.gateway.aclose()
         self._spools.close()
 
     def _retire(self, deployment: Deployment) -> None:

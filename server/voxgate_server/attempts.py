@@ -17,6 +17,7 @@ from voxgate.transcription.v1.extra_fields_pb2 import (
     ExtraFields,
 )
 
+from voxgate_server.audio.convert import Converter
 from voxgate_server.call import Call
 from voxgate_server.errors import (
     DeadlineExceeded,
@@ -26,6 +27,7 @@ from voxgate_server.errors import (
     ProviderTimeout,
     VoxgateError,
 )
+from voxgate_server.fitting import fit
 from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.route import Try
 from voxgate_server.telemetry.metrics import Metrics
@@ -44,7 +46,13 @@ _LONG = 5000
 
 
 async def run_attempt(
-    call: Call, step: Try, *, metrics: Metrics, show_payloads: bool, empty_is_failure: bool = False
+    call: Call,
+    step: Try,
+    *,
+    metrics: Metrics,
+    converter: Converter,
+    show_payloads: bool,
+    empty_is_failure: bool = False,
 ) -> AsyncGenerator[TranscriptionEvent, None]:
     """One attempt: its events, and an account of it in the call, in the deployment's health and in the metrics.
 
@@ -52,6 +60,7 @@ async def run_attempt(
         call: For whom.
         step: Whom to ask, and until when.
         metrics: Where it is counted.
+        converter: Converts audio that the provider does not take as it is.
         show_payloads: Raw requests and answers may be shown to the caller who asked for them.
         empty_is_failure: A transcript without text is one, unless a part of it went out already; the first one is
             kept as `call.empty`.
@@ -84,6 +93,7 @@ async def run_attempt(
     try:
         if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
             await _drill(call, provider.name)
+        await fit(attempt, call, provider, converter)
         async with contextlib.aclosing(provider.transcribe(attempt)) as events:
             async for event in events:
                 if event.HasField("done"):

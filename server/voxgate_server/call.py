@@ -12,6 +12,7 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
+from voxgate_server.audio.convert import Conversion
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 from voxgate_server.errors import CancelledByOperator, NotFound
@@ -73,6 +74,8 @@ class Call:
     """What is going to be tried; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
     kind: AudioKind | None = None
     """What the audio is, once its first bytes have told; None for headerless audio."""
+    converted: list[Conversion] = field(default_factory=list)
+    """The audio in other containers, as far as providers needed it. Closed with the call."""
     streamed: bool = False
     """The answer goes out as events."""
     started: float = field(default_factory=time.monotonic)

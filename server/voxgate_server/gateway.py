@@ -13,6 +13,7 @@ from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.attempts import deadline_passed, run_attempt
+from voxgate_server.audio.convert import Converter
 from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.call import ActiveCalls, Call, Caller
@@ -71,6 +72,7 @@ class Gateway:
         self.limits = limits
         self.metrics = metrics or Metrics()
         self._spools = spools
+        self._converter = Converter(spools, max_bytes=limits.max_audio_bytes, temporary_directory=spools.directory)
         self.active = ActiveCalls()
         """The open calls."""
 
@@ -83,6 +85,10 @@ class Gateway:
     def spool_bytes(self) -> int:
         """Bytes of audio that open calls hold."""
         return self._spools.used_bytes
+
+    async def aclose(self) -> None:
+        """Ends the processes of the gateway's own. All calls have to be closed before."""
+        await self._converter.aclose()
 
     def models(self, caller: Caller) -> list[Model]:
         """What a caller can ask for, in order of the ids."""
@@ -203,6 +209,8 @@ class Gateway:
         self.active.remove(call)
         spool_bytes, seconds = call.spool.size, time.monotonic() - call.started
         call.spool.close()
+        for conversion in call.converted:
+            conversion.close()
         asyncio.get_running_loop().call_soon(self._record, call, _outcome(error), spool_bytes, seconds)
 
     def _record(self, call: Call, outcome: str, spool_bytes: int, seconds: float) -> None:
@@ -218,6 +226,7 @@ class Gateway:
             provider=call.attempts[-1].provider if call.attempts else None,
             audio_bytes=spool_bytes,
             seconds=round(seconds, 6),
+            **({"converted": [one.name for one in call.converted]} if call.converted else {}),
             **({"user": labels.user} if labels.user else {}),
         )
 
@@ -310,6 +319,7 @@ class Gateway:
             call,
             step,
             metrics=self.metrics,
+            converter=self._converter,
             show_payloads=self.limits.allow_raw_payloads,
             empty_is_failure=self.router.settings.empty_falls_back,
         )

@@ -59,7 +59,7 @@ class Kind(IntEnum):
     FAILED = 18
     """It cannot be; payload: `Failed`."""
     PIECE = 19
-    """The next piece; payload: its samples, signed 16 bit little-endian, mono, `SAMPLE_RATE`."""
+    """The next piece; payload: samples, signed 16 bit little-endian, mono, `SAMPLE_RATE`, or bytes of a file."""
 
 
 class Failure(IntEnum):
@@ -92,6 +92,14 @@ class Start(msgspec.Struct):
     raw: RawAudio | None = None
     piece_seconds: float = 60.0
     """The longest piece, for whom cuts."""
+    processor_seconds: int = 0
+    """Processor time it may take; 0 for no limit."""
+    media_types: list[str] = []
+    """What a conversion may end in."""
+    max_bytes: int = 0
+    """How large the result of a conversion may be."""
+    whole: bool = False
+    """The result is wanted with its sizes in its header, and not before it is complete."""
 
 
 class Done(msgspec.Struct):

@@ -100,6 +100,12 @@ class Worker:
         return self._process.pid
 
     @property
+    def ended_by(self) -> signal.Signals | None:
+        """The signal that ended the process; None when it lives or ended in another way."""
+        code = self._process.returncode or 0
+        return signal.Signals(-code) if code < 0 else None
+
+    @property
     def is_alive(self) -> bool:
         """It can be given a recording, as far as is known."""
         return not self._killed and not self.ended.done()
@@ -177,10 +183,8 @@ class Worker:
             self._frames.put_nowait(None)
 
     def _how_it_ended(self) -> str:
-        code = self._process.returncode or 0
-        if code < 0:
-            return signal.Signals(-code).name
-        return f"exit code {code}"
+        ended_by = self.ended_by
+        return f"exit code {self._process.returncode or 0}" if ended_by is None else ended_by.name
 
 
 class WorkerPool:

@@ -29,6 +29,7 @@ from voxgate.transcription.v1.transcription_pb2 import (
     Usage,
 )
 
+from voxgate_server.audio.convert import RAW_MEDIA_TYPES
 from voxgate_server.audio.isolation.frames import Done, Failed, Failure, Kind, RawAudio, Start
 from voxgate_server.audio.isolation.pool import Lease, WorkerPool, failure
 from voxgate_server.errors import (
@@ -55,11 +56,17 @@ _MEDIA_TYPES = (
     "audio/aac",
     "audio/ogg",
     "audio/webm",
+    "audio/x-matroska",
     "audio/aiff",
+    "audio/basic",
+    "audio/x-caf",
+    "audio/amr",
+    "audio/x-ms-wma",
     "video/mp4",
     "video/quicktime",
     "video/webm",
     "video/x-matroska",
+    *RAW_MEDIA_TYPES.values(),
 )
 _RAW_FORMATS = {
     AudioEncoding.AUDIO_ENCODING_PCM_S16LE: "s16le",
