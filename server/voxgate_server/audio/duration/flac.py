@@ -125,8 +125,9 @@ class FlacWalk(Walk):
     def _pass(self, count: int) -> None:
         """Steps on inside the last frame."""
         window = self.window
-        if len(self._tail) < _TAIL_BYTES:
-            self._tail += window.data[window.at : window.at + count]
+        room = _TAIL_BYTES - len(self._tail)
+        if room > 0:
+            self._tail += window.data[window.at : window.at + min(count, room)]
         window.skip(count)
 
     def _last_is_whole(self) -> bool:

@@ -21,6 +21,7 @@ from voxgate_server.audio.frame_headers import id3_length
 __all__ = ["DurationProbe"]
 
 _MAGIC_BYTES = 16
+_FOR_EVER = 1 << 62
 _WALKS: dict[str, type[Walk]] = {
     kinds.WAV.name: WavWalk,
     kinds.FLAC.name: FlacWalk,
@@ -52,8 +53,10 @@ class DurationProbe:
         self._raw = raw
         self._walk: Walk | None = None
         self._given_up = False
-        self._steps: Steps | None = self._begin() if raw is None else None
+        self._steps: Steps | None = self._begin()
         self._wanted = 0
+        if raw is not None:
+            self._stop()
 
     @property
     def declared(self) -> float | None:
@@ -95,9 +98,8 @@ class DurationProbe:
     def _stop(self) -> None:
         """Nothing more is looked at; bytes are only counted."""
         self._steps = None
-        window = self._window
-        window.skip(max(window.left, 0))
-        window.trim()
+        self._window.skip(_FOR_EVER)
+        self._window.trim()
 
     def _begin(self) -> Steps:
         window = self._window
