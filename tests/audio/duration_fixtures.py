@@ -120,7 +120,7 @@ MADE: dict[str, Callable[[], bytes]] = {
     "flac behind a tag": lambda: b"ID3\x04\0\0\0\0\x01\0" + bytes(128) + convert(SPEECH.data, "flac", "flac"),
     "mp3 cbr 16 kHz": lambda: convert(SPEECH.data, "mp3", "libmp3lame"),
     "mp3 cbr 44 kHz stereo": lambda: convert(SPEECH.data, "mp3", "libmp3lame", rate=44_100, layout="stereo"),
-    "mp3 vbr with xing": lambda: vbr(),
+    "mp3 vbr with xing": vbr,
     "mp3 vbr without xing": lambda: vbr({"write_xing": "0"}),
     "mp3 without xing": lambda: convert(SPEECH.data, "mp3", "libmp3lame", rate=44_100, options={"write_xing": "0"}),
     "mp3 without anything": lambda: convert(
@@ -254,9 +254,14 @@ def box(name: bytes, *bodies: bytes) -> bytes:
 
 
 def mp4(
-    packets: list[int], *, ticks: int = 1024, timescale: int = RATE, claimed: int | None = None, media: bytes | None = None,
+    packets: list[int],
+    *,
+    ticks: int = 1024,
+    timescale: int = RATE,
+    claimed: int | None = None,
+    media: bytes | None = None,
     sizes: list[int] | None = None,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """An MP4 whose index comes first, of packets with these sizes."""
     total = ticks * len(packets) if claimed is None else claimed
     stts = box(b"stts", struct.pack(">IIII", 0, 1, len(packets), ticks))

@@ -145,8 +145,11 @@ def test_a_header_and_nothing_else():
 
 @pytest.mark.parametrize(
     ("magic", "sizes", "kinds"),
-    [(b"#!AMR\n", [13, 14, 16, 18, 20, 21, 27, 32, 6], 9), (b"#!AMR-WB\n", [18, 24, 33, 37, 41, 47, 51, 59, 61, 6], 10)],
-)  # fmt: skip
+    [
+        (b"#!AMR\n", [13, 14, 16, 18, 20, 21, 27, 32, 6], 9),
+        (b"#!AMR-WB\n", [18, 24, 33, 37, 41, 47, 51, 59, 61, 6], 10),
+    ],
+)
 def test_amr(magic: bytes, sizes: list[int], kinds: int):
     rng = random.Random(3)
     frames = b""
