@@ -129,12 +129,11 @@ class OggWalk(Walk):
     def _synchronise(self) -> Steps:
         """Stands before the next thing that looks like a page."""
         window = self.window
-        while True:
-            at = window.data.find(b"OggS", window.at + 1)
-            window.at = at if at >= 0 else max(len(window.data) - 3, window.at + 1)
-            if at >= 0:
-                return
-            yield 5
+        window.skip(1)
+        while (found := window.data.find(b"OggS", window.at)) < 0:
+            window.at = max(len(window.data) - 3, window.at)
+            yield 4
+        window.at = found
 
     def _begin(self, serial: int, body: int) -> Steps:
         """A stream begins: with others of its link, or, after the data of one, as the next link of the chain."""

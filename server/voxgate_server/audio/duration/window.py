@@ -12,7 +12,7 @@ __all__ = ["GiveUp", "Steps", "Walk", "Window"]
 Steps = Generator[int, None, None]
 """A walk in progress: yields how many bytes have to be before it."""
 
-_FREE_STEPS = 32_768
+_FREE_STEPS = 8192
 _STEP_BYTES = 64
 
 
