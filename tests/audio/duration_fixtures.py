@@ -58,6 +58,28 @@ def convert_with(
     return out.getvalue() if isinstance(out, io.BytesIO) else b""
 
 
+def film(container: str, sound: str, picture: str, *, rate: int = 48_000) -> bytes:
+    """Pictures, two seconds more of them than of sound, and the recording."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(SPEECH.data)) as source, av.open(out, "w", format=container) as target:
+        pictures = target.add_stream(picture, rate=10, width=64, height=64)
+        pictures.pix_fmt = "yuv420p"
+        stream = target.add_stream(sound, rate=rate, layout="mono")
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
+        for number in range(int(SPEECH.seconds + 2) * 10):
+            frame = av.VideoFrame(64, 64, "yuv420p")
+            frame.pts = number
+            target.mux(pictures.encode(frame))
+        target.mux(pictures.encode(None))
+        for item in source.decode(audio=0):
+            for part in resampler.resample(item):
+                target.mux(stream.encode(part))
+        for part in resampler.resample(None):
+            target.mux(stream.encode(part))
+        target.mux(stream.encode(None))
+    return out.getvalue()
+
+
 def index_first(data: bytes) -> bytes:
     """An MP4 with its moov before its mdat."""
     boxes, at = {}, 0
@@ -173,6 +195,10 @@ MADE: dict[str, Callable[[], bytes]] = {
     "mka pcm into a pipe": lambda: piped("matroska", "pcm_s16le"),
     "mka mp3": lambda: convert(SPEECH.data, "matroska", "libmp3lame", rate=44_100),
     "mka mp3 16 kHz into a pipe": lambda: piped("matroska", "libmp3lame"),
+    "mp4 film": lambda: film("mp4", "aac", "mpeg4"),
+    "mov film": lambda: film("mov", "pcm_s16le", "mpeg4"),
+    "webm film": lambda: film("webm", "libopus", "libvpx"),
+    "mka film": lambda: film("matroska", "aac", "mpeg4"),
     "aiff": lambda: convert(SPEECH.data, "aiff", "pcm_s16be"),
     "aiff 24 bit": lambda: convert(SPEECH.data, "aiff", "pcm_s24be", rate=44_100, layout="stereo"),
     "aifc mulaw": lambda: convert(SPEECH.data, "aiff", "pcm_mulaw", rate=8000),
@@ -192,9 +218,10 @@ def made(name: str) -> bytes:
 
 
 PLAYED_AS_RECORDED = frozenset({
-    "m4a index last", "m4a index first", "mp4 16 kHz", "mp4 opus", "3gp aac", "fragmented mp4, dash", "caf alac",
+    "mp4 film", "m4a index last", "m4a index first", "mp4 16 kHz", "mp4 opus", "3gp aac", "fragmented mp4, dash",
+    "caf alac",
 })  # fmt: skip
-"""Their index says which part of the last packet is sound; PyAV decodes all of it (and of ALAC in CAF not all)."""
+"""Their index says which part of the last packet is sound; PyAV decodes all of it (of ALAC in CAF less)."""
 PLAYED_AS_TIMED = frozenset({"fragmented mp4", "fragmented mp4 of opus", "fragmented mp4 with a first part"})
 """Without an edit list, so with priming; again the last packet is shorter than what is decoded."""
 

@@ -250,7 +250,7 @@ class MatroskaWalk(Walk):
 
     def _value(self, element: int, body: bytes) -> None:
         """Notes one of the elements that hold a number or a text."""
-        number = int.from_bytes(body, "big")
+        number = int.from_bytes(body[:8], "big")
         track = self._track
         if element == _SCALE:
             self._scale = number
@@ -261,7 +261,7 @@ class MatroskaWalk(Walk):
         elif element == _BLOCK_DURATION:
             self._last_duration = number
         elif element == _PADDING:
-            self._padding += max(int.from_bytes(body, "big", signed=True), 0)
+            self._padding += max(int.from_bytes(body[:8], "big", signed=True), 0)
         elif track is not None:
             self._track_value(track, element, body, number)
         if element in (_SCALE, _DURATION) and self._duration > 0:
