@@ -178,7 +178,7 @@ class MatroskaWalk(Walk):
         window = self.window
         data, at, end = window.data, window.at, len(window.data) - _FAST
         is_opus, marked = self._is_opus, 0x80 | track.number
-        frames, samples, last, size = 0, self._samples, -1, 0
+        frames, samples, last, last_size = 0, self._samples, -1, 0
         while at <= end and data[at] == _SIMPLE_BLOCK:
             first = data[at + 1]
             if first >= 0x80:
@@ -196,7 +196,7 @@ class MatroskaWalk(Walk):
             at = body + size
             if data[body] == marked:
                 frames += 1
-                last = body
+                last, last_size = body, size
                 if is_opus:
                     toc = data[body + 4]
                     self._last_samples = packet_samples[toc] or opus_samples(toc, data[body + 5])
@@ -204,9 +204,9 @@ class MatroskaWalk(Walk):
         if last >= 0:
             self._samples = samples
             self._frames += frames
-            self._last_frames, self._last_bytes, self._last_duration = 1, size - 4, 0
+            self._last_frames, self._last_bytes, self._last_duration = 1, last_size - 4, 0
             self._last_time = self._cluster_time + int.from_bytes(data[last + 1 : last + 3], "big", signed=True)
-            self._last_end = window.position - window.at + last + size
+            self._last_end = window.position - window.at + last + last_size
         if at != window.at:
             window.at, self._may_skip = at, True
 
