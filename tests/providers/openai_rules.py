@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from tests.providers.openai_record import Record, Refused
+from tests.providers.record import Record, Refused
 
 MAX_BODY = 26_214_400
 EXTENSIONS = ["flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm"]
@@ -26,13 +26,24 @@ TRANSCRIPTION_FIELDS = {
 TRANSLATION_FIELDS = {"model", "prompt", "response_format", "temperature"}
 
 
+class OpenAIRefused(Refused):
+    """An answer that is not 200, in OpenAI's envelope."""
+
+    def __init__(
+        self, status: int, message: str, *, kind: str = "invalid_request_error", param: str | None = None,
+        code: str | None = None,
+    ) -> None:  # fmt: skip
+        body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        super().__init__(status, json.dumps(body).encode())
+
+
 def check_key(record: Record, key: str) -> None:
     given = record.headers.get("authorization", "")
     if not given:
-        raise Refused(401, "You didn't provide an API key.")
+        raise OpenAIRefused(401, "You didn't provide an API key.")
     if given != f"Bearer {key}":
         shown = given.removeprefix("Bearer ")
-        raise Refused(401, f"Incorrect API key provided: {shown}.", code="invalid_api_key")
+        raise OpenAIRefused(401, f"Incorrect API key provided: {shown}.", code="invalid_api_key")
 
 
 def check_form(record: Record, extra_models: Collection[str], extra_fields: Collection[str]) -> None:
@@ -41,62 +52,64 @@ def check_form(record: Record, extra_models: Collection[str], extra_fields: Coll
     known = (TRANSLATION_FIELDS if translation else TRANSCRIPTION_FIELDS) | set(extra_fields)
     for name, value in record.fields:
         if name not in known:
-            raise Refused(400, f"Unknown field '{name}'", param=name)
+            raise OpenAIRefused(400, f"Unknown field '{name}'", param=name)
         if not name.endswith("[]") and len(record.values(name)) > 1:
-            raise Refused(400, f"Field '{name}' was given twice", param=name)
+            raise OpenAIRefused(400, f"Field '{name}' was given twice", param=name)
         if not value:
-            raise Refused(400, f"Field '{name}' is empty", param=name)
+            raise OpenAIRefused(400, f"Field '{name}' is empty", param=name)
     model = record.field("model")
     if model is None:
-        raise Refused(400, "you must provide a model parameter")
+        raise OpenAIRefused(400, "you must provide a model parameter")
     if record.filename is None:
-        raise Refused(400, "1 validation error for Request\nbody -> file\n  field required (type=value_error.missing)")
+        raise OpenAIRefused(
+            400, "1 validation error for Request\nbody -> file\n  field required (type=value_error.missing)"
+        )
     if record.filename.rpartition(".")[2] not in EXTENSIONS:
-        raise Refused(400, f"Invalid file format. Supported formats: {EXTENSIONS}")
+        raise OpenAIRefused(400, f"Invalid file format. Supported formats: {EXTENSIONS}")
     formats = FORMATS.get(model) or (WHISPER if model in extra_models else None)
     if formats is None or (translation and formats is not FORMATS["whisper-1"]):
-        raise Refused(404, f"The model '{model}' does not exist", code="model_not_found")
+        raise OpenAIRefused(404, f"The model '{model}' does not exist", code="model_not_found")
     wanted = record.field("response_format") or "json"
     if wanted not in formats:
-        raise Refused(
+        raise OpenAIRefused(
             400, f"response_format '{wanted}' is not compatible with model '{model}'.",
             param="response_format", code="unsupported_value",
         )  # fmt: skip
     _check_options(record, model, wanted)
     if not record.file_size:
-        raise Refused(400, "Audio file is too short.", param="file", code="audio_too_short")
+        raise OpenAIRefused(400, "Audio file is too short.", param="file", code="audio_too_short")
 
 
 def _check_options(record: Record, model: str, wanted: str) -> None:
     temperature = record.field("temperature")
     if temperature is not None and not 0 <= float(temperature) <= 1:
-        raise Refused(400, "temperature must be between 0 and 1", param="temperature")
+        raise OpenAIRefused(400, "temperature must be between 0 and 1", param="temperature")
     granularities = record.values("timestamp_granularities[]")
     if granularities and (wanted != "verbose_json" or not set(granularities) <= {"word", "segment"}):
-        raise Refused(400, "timestamp_granularities need verbose_json", param="timestamp_granularities")
+        raise OpenAIRefused(400, "timestamp_granularities need verbose_json", param="timestamp_granularities")
     if record.values("include[]") and (
         record.values("include[]") != ["logprobs"]
         or wanted != "json"
         or not model.startswith(("gpt-4o-transcribe", "gpt-4o-mini-transcribe"))
         or model.endswith("-diarize")
     ):
-        raise Refused(400, "include is not supported here", param="include", code="unsupported_value")
+        raise OpenAIRefused(400, "include is not supported here", param="include", code="unsupported_value")
     if model.endswith("-diarize"):
         if record.field("prompt") is not None:
-            raise Refused(400, "prompt is not supported by this model", param="prompt")
+            raise OpenAIRefused(400, "prompt is not supported by this model", param="prompt")
         names, references = record.values("known_speaker_names[]"), record.values("known_speaker_references[]")
         if len(names) != len(references) or not all(item.startswith("data:audio/") for item in references):
-            raise Refused(400, "speakers and references do not match", param="known_speaker_names")
+            raise OpenAIRefused(400, "speakers and references do not match", param="known_speaker_names")
     elif record.values("known_speaker_names[]") or record.values("known_speaker_references[]"):
-        raise Refused(400, "known speakers are not supported by this model", param="known_speaker_names")
+        raise OpenAIRefused(400, "known speakers are not supported by this model", param="known_speaker_names")
     if model != "gpt-transcribe" and (record.values("languages[]") or record.values("keywords[]")):
-        raise Refused(400, "languages and keywords are not supported by this model", param="languages")
+        raise OpenAIRefused(400, "languages and keywords are not supported by this model", param="languages")
     kind = record.field("chunking_strategy[type]")
     given = any(name.startswith("chunking_strategy[") for name, _ in record.fields)
     if (given and kind != "server_vad") or record.field("chunking_strategy") not in (None, "auto"):
-        raise Refused(400, "chunking_strategy is neither auto nor server_vad", param="chunking_strategy")
+        raise OpenAIRefused(400, "chunking_strategy is neither auto nor server_vad", param="chunking_strategy")
     if record.field("stream") == "true" and not model.startswith("whisper"):
-        raise Refused(501, "this emulator does not stream yet", kind="server_error")
+        raise OpenAIRefused(501, "this emulator does not stream yet", kind="server_error")
 
 
 def answer(record: Record, text: str) -> tuple[str, bytes]:

@@ -21,7 +21,7 @@ class BrokenProvider:
 
     name = "openai"
     model = "broken"
-    capabilities = family_of("whisper-1").capabilities(max_audio_bytes=0, media_types=())
+    capabilities = family_of("whisper-1").capabilities(max_audio_bytes=0, media_types=(), extra_params=frozenset())
 
     async def aclose(self) -> None:
         pass
@@ -35,5 +35,5 @@ class BrokenProvider:
 
 
 if __name__ == "__main__":
-    registry.PROVIDERS = {"openai": lambda *_: BrokenProvider()}  # type: ignore[dict-item]
+    registry.PROVIDERS = {"openai": lambda _: BrokenProvider()}  # type: ignore[dict-item]
     main(["serve", *sys.argv[1:]], prog_name="voxgate")

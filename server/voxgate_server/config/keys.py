@@ -66,8 +66,9 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     ("model_list.*", "model_name litellm_params model_info", _HONOURED, ""),
     (_PARAMS, "model api_key api_base base_url organization timeout extra_headers drop_params", _HONOURED, ""),
     (_PARAMS, "custom_llm_provider litellm_credential_name", _HONOURED, ""),
-    (_PARAMS, "api_version region_name tenant_id client_id client_secret azure_ad_token", _IGNORED, "planned: azure"),
-    (_PARAMS, "vertex_project vertex_location vertex_credentials", _IGNORED, "planned: vertex_ai"),
+    (_PARAMS, "api_version tenant_id client_id client_secret azure_ad_token", _HONOURED, "for azure"),
+    (_PARAMS, "region_name", _HONOURED, "for providers with regions"),
+    (_PARAMS, "vertex_project vertex_location vertex_credentials", _HONOURED, "for vertex_ai"),
     (_PARAMS, "configurable_clientside_auth_params", _IGNORED, "planned: credentials sent by callers"),
     (_PARAMS, "allowed_openai_params", _HONOURED, "further options callers may send, by their names at the provider"),
     (_PARAMS, "rpm max_parallel_requests", _HONOURED, _WINDOW),
@@ -102,8 +103,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     ("router_settings.fallbacks.*.*.*", "model", _HONOURED, ""),
     ("router_settings.context_window_fallbacks.*.*.*", "model", _HONOURED, ""),
     ("router_settings.content_policy_fallbacks.*.*.*", "model", _HONOURED, ""),
-    ("router_settings.model_group_alias.*", "model", _HONOURED, ""),
-    ("router_settings.model_group_alias.*", "hidden", _IGNORED, "planned: aliases that are not listed"),
+    ("router_settings.model_group_alias.*", "model hidden", _HONOURED, ""),
     (
         "router_settings",
         "timeout",
@@ -215,10 +215,10 @@ def _build() -> _Level:
             below.key = Key(Standing.HONOURED)
             if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
                 add(below, info.annotation)
-            elif (
-                (inner := get_args(info.annotation)) and isinstance(inner[-1], type) and issubclass(inner[-1], Section)
-            ):
-                add(below.at("*"), inner[-1])  # a map from names to sections
+            else:
+                for inner in get_args(info.annotation):
+                    if isinstance(inner, type) and issubclass(inner, Section):
+                        add(below.at("*"), inner)  # a map from names to sections, or a list of them
 
     add(root.at("voxgate"), VoxgateSettings)
     return root

@@ -93,10 +93,20 @@ class LitellmParams(_Prices):
     """Version of the provider's API, exactly as written; an unquoted date stays its text."""
     organization: Text | None = None
     """Organisation at the provider that is billed."""
+    region_name: Text | None = None
+    """Region of the provider's that is asked."""
+    tenant_id: Text | None = None
+    """Directory of an application that fetches its own tokens."""
+    client_id: Text | None = None
+    """Name of that application."""
     client_secret: SecretText | None = None
-    """Secret of an application that fetches its own tokens."""
+    """Secret of that application."""
     azure_ad_token: SecretText | None = None
     """A token in place of `api_key`."""
+    vertex_project: Text | None = None
+    """Google project that is billed. Default: the credentials' own."""
+    vertex_location: Text | None = None
+    """Google location, e.g. `us-central1`."""
     vertex_credentials: Annotated[SecretText, BeforeValidator(_json)] | None = None
     """Google credentials: JSON text, or the path of a file; a map becomes JSON text."""
     extra_headers: Headers = Field(default={}, repr=False)
@@ -281,15 +291,23 @@ class GatewayConfig(Section):
         """The group each alias means in the end."""
         return meanings({name: alias.model for name, alias in self.router_settings.model_group_alias.items()})
 
+    @property
+    def hidden_aliases(self) -> frozenset[str]:
+        """Aliases that are not listed."""
+        return frozenset(name for name, alias in self.router_settings.model_group_alias.items() if alias.hidden)
+
     def attempt_seconds(self, entry: ModelEntry) -> float | None:
         """Seconds one attempt at a deployment may take; None leaves it what is left of the call."""
         router, general = self.router_settings, self.litellm_settings
         return entry.litellm_params.timeout or router.timeout or general.request_timeout
 
     def drops_params(self, entry: ModelEntry) -> bool:
-        """Whether options the model cannot do are left out, and reported, instead of refused."""
+        """Whether options the model cannot do are left out, and reported, instead of refused.
+
+        The embedded recogniser does unless it is told not to: every client sends a temperature.
+        """
         own = entry.litellm_params.drop_params
-        return self.litellm_settings.drop_params if own is None else own
+        return (self.litellm_settings.drop_params or entry.litellm_params.provider == "local") if own is None else own
 
     def cost_per_second(self, entry: ModelEntry) -> float | None:
         """US dollars for a second of audio, as configured at the deployment; None when nothing is.

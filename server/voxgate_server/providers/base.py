@@ -5,9 +5,9 @@ place and nobody else's, and translates between the API's own messages and the p
 never a parallel result type: `delta*`, `segment*`, then exactly one `done`.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
@@ -18,7 +18,69 @@ from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 
-__all__ = ["Attempt", "Provider"]
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Attempt", "Builder", "Provider", "ProviderParams"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderParams:
+    """What the configuration says of one deployment, for the adapter that is built for it."""
+
+    provider: str
+    """The provider, as it stands before the slash of `provider/model`."""
+    model: str
+    """The model, by the provider's name."""
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """LiteLLM's parameters of how a provider is reached, those that are set: `api_key`, `api_base`, `api_version`,
+    `organization`, `region_name`, `tenant_id`, `client_id`, `client_secret`, `azure_ad_token`, `vertex_project`,
+    `vertex_location`, `vertex_credentials`. Secrets among them."""
+    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The operator's, sent with every request."""
+    drop_params: bool = False
+    """Leave options the model cannot take out and report them, instead of refusing the call."""
+    allowed_extra_params: frozenset[str] = frozenset()
+    """Names callers may use in `extra_params` besides those the adapter knows itself."""
+    default_params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Parameters of every request whose caller does not set them, by the provider's names."""
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Where the provider's usual variables are looked up. Empty for deployments made for a caller."""
+    local: Mapping[str, Any] = field(default_factory=dict)
+    """`voxgate.local`, for engines inside this process."""
+    pinned: "Callable[[], httpx.AsyncBaseTransport] | None" = field(default=None, repr=False)
+    """Makes the connections to an `api_base` that a caller chose; None: the operator did."""
+
+    def get(self, name: str, *variables: str) -> str | None:
+        """A parameter, else the first of the variables that is set; None when there is neither.
+
+        Args:
+            name: A key of `values`.
+            variables: Names in the environment.
+        """
+        if value := self.values.get(name):
+            return value
+        return next((value for variable in variables if (value := self.environ.get(variable))), None)
+
+    def transport(self) -> "httpx.AsyncBaseTransport | None":
+        """What all requests to `api_base` have to go through; None where the adapter's own connections will do.
+
+        An adapter that does not ask is never built for a host of a caller's choice.
+        """
+        return None if self.pinned is None else self.pinned()
+
+    def need(self, name: str, *variables: str) -> str:
+        """A parameter without which there can be no deployment.
+
+        Raises:
+            ValueError: It is not set; the message says how to.
+        """
+        value = self.get(name, *variables)
+        if value is None:
+            # A caller's deployment has no environment, and its caller no use for hearing of one.
+            also = f", and {' or '.join(variables)} is not set" if variables and self.environ else ""
+            raise ValueError(f"there is no {name}{also}")
+        return value
 
 
 @dataclass(slots=True)
@@ -40,6 +102,8 @@ class Attempt:
     """When the attempt has to be over, on the clock of `time.monotonic()`, in seconds."""
     kind: AudioKind | None = None
     """What the audio is, told by its first bytes; None for headerless audio."""
+    max_audio_bytes: int = 0
+    """Bytes of the recording after which it is too large for the provider; 0 for no limit."""
     report: ProviderAttempt = field(default_factory=ProviderAttempt)
     """What becomes of it; the adapter fills in `http_status`, the gateway the rest."""
     dropped_params: list[str] = field(default_factory=list)
@@ -80,3 +144,10 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Gives up connections and processes. The adapter is not used afterwards."""
+
+
+Builder = Callable[[ProviderParams], Provider]
+"""Makes the adapter of a deployment. Raises ValueError where there can be none; the message says why.
+
+Distributions can bring builders of their own as entry points of the group `voxgate.providers`, named like the provider.
+"""

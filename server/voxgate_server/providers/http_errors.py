@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from typing import Self
 
 import httpx
 import msgspec
 
 from voxgate_server.errors import (
+    AnswerTooLarge,
     AudioTooLarge,
     ProviderCredential,
     ProviderGarbled,
@@ -37,11 +39,13 @@ _KEY_LIKE = re.compile(
 )
 _MESSAGE_CHARACTERS = 200
 _ERROR_CHARACTERS = 4096
+_SECRET_CHARACTERS = 6
 _RETRY_AFTER_LIMIT = 300.0
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,63}", re.ASCII)
 _PASSABLE = re.compile(
-    r"x-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
+    r"(?:x|dg)-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
 )
 
 
@@ -142,6 +146,11 @@ class Upstream:
     model: str
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
+    @classmethod
+    def with_secrets(cls, provider: str, model: str, values: Iterable[str]) -> Self:
+        """One whose secrets are those of `values` that are long enough to be some."""
+        return cls(provider, model, tuple(value for value in values if len(value) >= _SECRET_CHARACTERS))
+
     def __str__(self) -> str:
         return f"{self.provider} ({self.model})"
 
@@ -157,6 +166,8 @@ class Upstream:
         quote = excerpt(said.message, self.secrets)
         suffix = f": {quote}" if quote else "."
         metadata = {"provider": self.provider, "provider_status": str(status)}
+        if _CODE.fullmatch(code := redact(said.code, self.secrets)):
+            metadata["provider_code"] = code
         wait = retry_after(headers) if status in {408, 409, 429} or status >= 500 else None
         match status:
             case 401 | 403:
@@ -215,7 +226,7 @@ class Upstream:
             case httpx.TimeoutException():
                 return ProviderTimeout(f"{self} was too slow.", metadata=metadata)
             case ResponseTooLarge():
-                return ProviderGarbled(f"{self} sent {error}.", metadata=metadata)
+                return AnswerTooLarge(f"{self} sent {error}.", metadata=metadata)
             case httpx.ConnectError() | httpx.UnsupportedProtocol():
                 what = "could not be connected to"
             case httpx.WriteError():

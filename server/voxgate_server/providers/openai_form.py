@@ -1,23 +1,22 @@
 """Translates a TranscriptionConfig into the form fields of OpenAI's transcription API."""
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from google.protobuf.struct_pb2 import Struct, Value
 from voxgate.transcription.v1.config_pb2 import (
     AudioReference,
     ChunkingStrategy,
-    Include,
     ResponseFormat,
     TimestampGranularity,
     TranscriptionConfig,
-    TranscriptionTask,
 )
 
 from voxgate_server.errors import UnsupportedParameter
 from voxgate_server.providers.openai_models import TRANSLATION_OPTIONS, ModelFamily
+from voxgate_server.providers.options import accepted_options, is_translation, language_hints
 
-__all__ = ["FORM_NAMES", "build_form", "form_fields", "is_translation"]
+__all__ = ["FORM_NAMES", "build_form", "form_fields"]
 
 FORM_NAMES = frozenset(
     {
@@ -54,11 +53,6 @@ _GRANULARITIES = {
     TimestampGranularity.TIMESTAMP_GRANULARITY_WORD: "word",
     TimestampGranularity.TIMESTAMP_GRANULARITY_SEGMENT: "segment",
 }
-
-
-def is_translation(config: TranscriptionConfig) -> bool:
-    """Whether the caller wants a translation into English."""
-    return config.task == TranscriptionTask.TRANSCRIPTION_TASK_TRANSLATE
 
 
 def build_form(
@@ -102,17 +96,10 @@ def build_form(
         )
     known = family.options & TRANSLATION_OPTIONS if translation else family.options
     fields = [("model", model)]
-    timed = False
-    for option, pairs in _options(config, known, allowed_extra_params):
-        # REST has no word for extra parameters: a caller there sends them among the others, under their own names.
-        rest_name = option.removeprefix("extra_params.")
-        if option in known or rest_name in allowed_extra_params:
-            fields += pairs
-            timed = timed or option == "timestamp_granularities"
-        elif dropped is None:
-            raise UnsupportedParameter(_refusal(who, option, known), param=rest_name, metadata={"parameter": rest_name})
-        else:
-            dropped.append(rest_name)
+    accepted = accepted_options(config, known | allowed_extra_params, dropped=dropped, who=who)
+    for option in accepted:
+        fields += _option(option, config, takes_several="languages" in known)
+    timed = "timestamp_granularities" in accepted
     # Times are only in verbose_json: who asks for them gets them, whatever the caller's own format shows of it.
     upstream_format = "verbose_json" if timed else _UPSTREAM_FORMATS.get(wanted, "verbose_json")
     fields.insert(1, ("response_format", upstream_format))
@@ -130,64 +117,34 @@ def form_fields(params: Mapping[str, object]) -> list[tuple[str, str]]:
     return [pair for name, value in values.fields.items() for pair in _extra(name, value)]
 
 
-def _refusal(who: str, option: str, known: frozenset[str]) -> str:
-    if option.startswith("extra_params."):
-        return (
-            f"{who} is not configured to take '{option.removeprefix('extra_params.')[:64]}' from callers. Leave it "
-            "out, or ask the operator to allow it for this deployment."
-        )
-    return (
-        f"{who} cannot take '{option}'; it takes {', '.join(sorted(known))}. Leave it out, choose another model, or "
-        "ask the operator for drop_params."
-    )
-
-
-def _options(
-    config: TranscriptionConfig, known: frozenset[str], allowed_extra_params: frozenset[str]
-) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Every option the caller has set, by its REST name, with the fields it becomes."""
-    languages = list(config.languages)
-    language = config.language
-    if "languages" not in known and len(languages) == 1 and language in ("", languages[0]):
-        # One hint is one hint, whichever field it came in.
-        language, languages = languages[0], []
-    if language:
-        yield "language", [("language", language)]
-    if languages:
-        yield "languages", [("languages[]", item) for item in languages]
-    if config.prompt:
-        yield "prompt", [("prompt", config.prompt)]
-    if config.keywords:
-        yield "keywords", [("keywords[]", item) for item in config.keywords]
-    if config.HasField("temperature"):
-        yield "temperature", [("temperature", _number(config.temperature))]
-    if config.timestamp_granularities:
-        yield (
-            "timestamp_granularities",
+def _option(option: str, config: TranscriptionConfig, *, takes_several: bool) -> Iterable[tuple[str, str]]:
+    """The fields an option becomes."""
+    match option:
+        case "language" | "languages":
+            language, languages = language_hints(config, takes_several=takes_several)
+            return [("language", language)] if option == "language" else [("languages[]", item) for item in languages]
+        case "prompt":
+            return [("prompt", config.prompt)]
+        case "keywords":
+            return [("keywords[]", item) for item in config.keywords]
+        case "temperature":
+            return [("temperature", _number(config.temperature))]
+        case "timestamp_granularities":
             # A number the API has no name for goes out as it is and is refused there.
-            [
-                ("timestamp_granularities[]", _GRANULARITIES.get(item, str(item)))
-                for item in config.timestamp_granularities
-            ],
-        )
-    if Include.INCLUDE_LOGPROBS in config.include:
-        yield "include", [("include[]", "logprobs")]
-    if config.HasField("chunking_strategy"):
-        yield "chunking_strategy", list(_chunking(config.chunking_strategy))
-    if config.known_speakers:
-        yield (
-            "known_speaker_names",
-            [("known_speaker_names[]", speaker.name) for speaker in config.known_speakers]
-            + [
-                (
-                    "known_speaker_references[]",
-                    _data_url(speaker.reference),
-                )
-                for speaker in config.known_speakers
-            ],
-        )
-    for name, value in config.extra_params.fields.items():
-        yield f"extra_params.{name}", list(_extra(name, value)) if name in allowed_extra_params else []
+            names = [_GRANULARITIES.get(item, str(item)) for item in config.timestamp_granularities]
+            return [("timestamp_granularities[]", name) for name in names]
+        case "include":
+            return [("include[]", "logprobs")]
+        case "chunking_strategy":
+            return _chunking(config.chunking_strategy)
+        case "known_speaker_names":
+            speakers = config.known_speakers
+            return [
+                *(("known_speaker_names[]", speaker.name) for speaker in speakers),
+                *(("known_speaker_references[]", _data_url(speaker.reference)) for speaker in speakers),
+            ]
+        case _:
+            return _extra(option, config.extra_params.fields[option])
 
 
 def _chunking(strategy: ChunkingStrategy) -> Iterator[tuple[str, str]]:

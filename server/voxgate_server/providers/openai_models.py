@@ -40,12 +40,15 @@ class ModelFamily:
     translation: bool = False
     max_audio_seconds: int | None = None
 
-    def capabilities(self, *, max_audio_bytes: int, media_types: tuple[str, ...]) -> ModelCapabilities:
+    def capabilities(
+        self, *, max_audio_bytes: int, media_types: tuple[str, ...], extra_params: frozenset[str]
+    ) -> ModelCapabilities:
         """The same as the API's own message.
 
         Args:
             max_audio_bytes: Largest recording in bytes, 0 if not known.
             media_types: Media types the server takes, empty if not known.
+            extra_params: Further options the operator permits.
         """
         return ModelCapabilities(
             response_formats=self.formats,
@@ -56,6 +59,7 @@ class ModelFamily:
             max_audio_duration=None if self.max_audio_seconds is None else Duration(seconds=self.max_audio_seconds),
             max_audio_bytes=max_audio_bytes,
             media_types=media_types,
+            options=sorted(self.options | extra_params),
         )
 
 

@@ -1,90 +1,43 @@
 """Which adapter serves a deployment of the configuration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
 
 from voxgate_server.config import GatewayConfig, ModelEntry
-from voxgate_server.providers.base import Provider
+from voxgate_server.config.hosts import Network
+from voxgate_server.providers.base import Builder, Provider, ProviderParams
 
-__all__ = ["PROVIDERS", "build_for_caller", "build_provider"]
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
-# Adapters are imported when a deployment needs them: the embedded recogniser and its libraries are an extra.
+__all__ = ["ENTRY_POINTS", "PROVIDERS", "build_for_caller", "build_provider", "provider_names"]
 
+ENTRY_POINTS = "voxgate.providers"
+"""Group of entry points by which other distributions bring providers; each is a `Builder`."""
 
-def _local(entry: ModelEntry, config: GatewayConfig, _environ: Mapping[str, str]) -> Provider:
-    from voxgate_server.providers.local import PocketsphinxProvider
-
-    local = config.voxgate.local
-    return PocketsphinxProvider(
-        model=entry.litellm_params.provider_model, workers=local.workers, max_audio_seconds=local.max_audio_seconds
-    )
-
-
-def _openai(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
-    base = entry.litellm_params.api_base or environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_BASE")
-    key = _api_key(entry, environ, "OPENAI_API_KEY")
-    if key is None and base is None:
-        raise ValueError("there is no api_key, and OPENAI_API_KEY is not set")
-    return _openai_dialect(entry, config, key, base or "https://api.openai.com/v1")
-
-
-def _hosted_vllm(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
-    base = entry.litellm_params.api_base or environ.get("HOSTED_VLLM_API_BASE")
-    if base is None:
-        raise ValueError("there is no api_base, and HOSTED_VLLM_API_BASE is not set")
-    return _openai_dialect(entry, config, _api_key(entry, environ, "HOSTED_VLLM_API_KEY"), base)
-
-
-def _openai_dialect(entry: ModelEntry, config: GatewayConfig, api_key: str | None, api_base: str) -> Provider:
-    from voxgate_server.providers.openai import OpenAIProvider
-
-    params = entry.litellm_params
-    return OpenAIProvider(
-        name=params.provider,
-        model=params.provider_model,
-        api_key=api_key,
-        api_base=api_base,
-        organization=params.organization,
-        extra_headers={name: value.get_secret_value() for name, value in params.extra_headers.items()},
-        drop_params=config.drops_params(entry),
-        allowed_extra_params=params.allowed_openai_params,
-        default_params=params.extras,
-    )
-
-
-def _api_key(entry: ModelEntry, environ: Mapping[str, str], variable: str) -> str | None:
-    key = entry.litellm_params.api_key
-    return key.get_secret_value() if key is not None else environ.get(variable)
-
-
-def build_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Provider:
-    """The adapter of a place that no deployment of the configuration names.
-
-    Nothing comes from the environment: a key of the operator's must not go where a caller points.
-
-    Args:
-        provider: `openai` or `hosted_vllm`.
-        model: By the provider's name of it.
-        params: `api_key` and `api_base`, where there are any.
-
-    Raises:
-        ValueError: There can be none; the message says why.
-    """
-    from voxgate_server.providers.openai import OpenAIProvider
-
-    base = params.get("api_base")
-    if provider == "hosted_vllm" and base is None:
-        raise ValueError("hosted_vllm needs an api_base")
-    return OpenAIProvider(
-        name=provider, model=model, api_key=params.get("api_key"), api_base=base or "https://api.openai.com/v1"
-    )
-
-
-PROVIDERS: Mapping[str, Callable[[ModelEntry, GatewayConfig, Mapping[str, str]], Provider]] = {
-    "openai": _openai,
-    "hosted_vllm": _hosted_vllm,
-    "local": _local,
+PROVIDERS: Mapping[str, str | Builder] = {
+    "openai": "openai:build",
+    "hosted_vllm": "openai:build",
+    "deepgram": "deepgram:build",
+    "local": "local:build",
 }
-"""Builders of adapters by the provider's name, as it stands before the slash of `provider/model`."""
+"""Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
+`voxgate_server.providers`. Imported when a deployment needs them: what they need may be an extra."""
+
+_VALUES = (
+    "api_key", "api_base", "api_version", "organization", "region_name", "tenant_id", "client_id", "client_secret",
+    "azure_ad_token", "vertex_project", "vertex_location", "vertex_credentials",
+)  # fmt: skip
+
+
+def provider_names() -> list[str]:
+    """Every provider there is, those of other distributions after our own."""
+    return [*PROVIDERS, *(name for name in _installed() if name not in PROVIDERS)]
 
 
 def build_provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, str]) -> Provider:
@@ -98,7 +51,88 @@ def build_provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[st
     Raises:
         ValueError: There can be none; the message says why.
     """
-    name = entry.litellm_params.provider
-    if name not in PROVIDERS:
-        raise ValueError(f"this release has no provider '{name}'; it has {', '.join(PROVIDERS)}")
-    return PROVIDERS[name](entry, config, environ)
+    params = entry.litellm_params
+    values = {name: _plain(value) for name in _VALUES if (value := getattr(params, name)) is not None}
+    return _build(
+        ProviderParams(
+            provider=params.provider,
+            model=params.provider_model,
+            values=values,
+            extra_headers={name: value.get_secret_value() for name, value in params.extra_headers.items()},
+            drop_params=config.drops_params(entry),
+            allowed_extra_params=frozenset(params.allowed_openai_params),
+            default_params=params.extras,
+            environ=environ,
+            local=config.voxgate.local.model_dump(),
+        )
+    )
+
+
+def build_for_caller(
+    provider: str,
+    model: str,
+    params: Mapping[str, str],
+    networks: Sequence[Network] | None = None,
+    resolver: "AbstractResolver | None" = None,
+) -> Provider:
+    """The adapter of a place that no deployment of the configuration names.
+
+    Nothing comes from the environment: a key of the operator's must not go where a caller points.
+
+    Args:
+        provider: Its name.
+        model: By the provider's name of it.
+        params: `api_key` and `api_base`, where there are any.
+        networks: What the host in `api_base` may lead to; nothing means every public address, None that the operator
+            chose it, wherever it leads.
+        resolver: Finds the host's addresses; None means the system's.
+
+    Raises:
+        ValueError: There can be none; the message says why.
+    """
+    if networks is None:
+        return _build(ProviderParams(provider=provider, model=model, values=params))
+    from voxgate_server.providers.http import AiohttpTransport
+    from voxgate_server.providers.pinning import PinningResolver
+
+    made: list[AiohttpTransport] = []
+
+    def pinned() -> AiohttpTransport:
+        made.append(AiohttpTransport(resolver=PinningResolver(networks, resolver=resolver)))
+        return made[-1]
+
+    built = _build(ProviderParams(provider=provider, model=model, values=params, pinned=pinned))
+    if not made:
+        # It would dial by itself, wherever the name leads.
+        raise ValueError(f"'{provider}' goes to no host of a caller's choice in this release")
+    return built
+
+
+def _build(params: ProviderParams) -> Provider:
+    builder = PROVIDERS.get(params.provider)
+    if builder is None:
+        if params.provider not in _installed():
+            raise ValueError(f"this release has no provider '{params.provider}'; it has {', '.join(provider_names())}")
+        builder = _loaded(_installed()[params.provider])
+    if isinstance(builder, str):
+        module, _, function = builder.partition(":")
+        builder = getattr(import_module(f"voxgate_server.providers.{module}"), function)
+    built: Provider = builder(params)
+    return built
+
+
+def _loaded(point: EntryPoint) -> Builder:
+    try:
+        builder: Builder = point.load()
+    except Exception as error:  # whatever goes wrong in somebody else's package, the other deployments serve
+        raise ValueError(f"the package of the provider '{point.name}' cannot be loaded: {error!r}"[:300]) from error
+    return builder
+
+
+@cache
+def _installed() -> Mapping[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _plain(value: str | SecretStr) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

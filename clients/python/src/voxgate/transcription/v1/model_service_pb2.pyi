@@ -180,6 +180,8 @@ class ModelCapabilities(message.Message):
     MAX_AUDIO_BYTES_FIELD_NUMBER: builtins.int
     MEDIA_TYPES_FIELD_NUMBER: builtins.int
     TRANSLATION_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    NEEDS_LENGTH_FIELD_NUMBER: builtins.int
     streaming: builtins.bool
     """Sends text while it is recognised."""
     live: builtins.bool
@@ -192,6 +194,8 @@ class ModelCapabilities(message.Message):
     """Largest recording in bytes. 0 means not known."""
     translation: builtins.bool
     """Translates into English."""
+    needs_length: builtins.bool
+    """It has to know the size of a recording before the first byte: what arrives live is held back until it is whole."""
     @builtins.property
     def response_formats(self) -> containers.RepeatedScalarFieldContainer[config_pb2.ResponseFormat.ValueType]:
         """Formats of the answer."""
@@ -212,6 +216,10 @@ class ModelCapabilities(message.Message):
     def media_types(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Media types it takes. Empty means not known."""
 
+    @builtins.property
+    def options(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Options it takes, by their REST names, `extra_params` of its provider among them. Empty means not known."""
+
     def __init__(
         self,
         *,
@@ -226,9 +234,11 @@ class ModelCapabilities(message.Message):
         max_audio_bytes: builtins.int = ...,
         media_types: abc.Iterable[builtins.str] | None = ...,
         translation: builtins.bool = ...,
+        options: abc.Iterable[builtins.str] | None = ...,
+        needs_length: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["max_audio_duration", b"max_audio_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["diarization", b"diarization", "languages", b"languages", "live", b"live", "logprobs", b"logprobs", "max_audio_bytes", b"max_audio_bytes", "max_audio_duration", b"max_audio_duration", "media_types", b"media_types", "response_formats", b"response_formats", "streaming", b"streaming", "timestamp_granularities", b"timestamp_granularities", "translation", b"translation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["diarization", b"diarization", "languages", b"languages", "live", b"live", "logprobs", b"logprobs", "max_audio_bytes", b"max_audio_bytes", "max_audio_duration", b"max_audio_duration", "media_types", b"media_types", "needs_length", b"needs_length", "options", b"options", "response_formats", b"response_formats", "streaming", b"streaming", "timestamp_granularities", b"timestamp_granularities", "translation", b"translation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -1,27 +1,26 @@
-"""What the OpenAI emulator writes down of a call, and how it reads the form."""
+"""What an emulator writes down of a call, and how it reads bodies."""
 
 import asyncio
 import hashlib
-import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import multipart
 
 from tests.providers import http_wire
 
+__all__ = ["BodyReader", "Form", "RawBody", "Record", "Refused"]
+
+_KEPT = 64 << 20
+
 
 class Refused(Exception):
-    """An answer that is not 200, in OpenAI's envelope."""
+    """An answer that is not 200."""
 
-    def __init__(
-        self, status: int, message: str, *, kind: str = "invalid_request_error", param: str | None = None,
-        code: str | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(message)
-        self.status = status
-        self.body = json.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}}).encode()
+    def __init__(self, status: int, body: bytes, *, media_type: str = "application/json") -> None:
+        super().__init__(status, body)
+        self.status, self.body, self.media_type = status, body, media_type
 
 
 @dataclass
@@ -51,6 +50,8 @@ class Record:
     peer_closed: asyncio.Event = field(default_factory=asyncio.Event)
     """The peer ended the connection."""
     digest: Any = field(default_factory=hashlib.sha256)
+    body: bytearray = field(default_factory=bytearray)
+    """What RawBody has read."""
 
     @property
     def method(self) -> str:
@@ -75,13 +76,50 @@ class Record:
         return [value for key, value in self.fields if key == name]
 
 
-class Form:
-    """Reads a multipart body as it arrives and writes down what it contains."""
+class BodyReader(Protocol):
+    """Reads a body as it arrives."""
+
+    def feed(self, chunk: bytes) -> None: ...
+
+    def finish(self) -> bool:
+        """Whether the body is whole."""
+        ...
+
+
+class RawBody:
+    """Keeps a body as it is; the file is all of it."""
 
     def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def feed(self, chunk: bytes) -> None:
+        record = self._record
+        record.digest.update(chunk)
+        record.file_size += len(chunk)
+        record.last_file_byte_at = time.monotonic()
+        if chunk and not record.first_file_byte.is_set():
+            record.first_file_byte_at = record.last_file_byte_at
+            record.first_file_byte.set()
+        record.body += chunk
+        assert len(record.body) <= _KEPT
+
+    def finish(self) -> bool:
+        return True
+
+
+class Form:
+    """Reads a multipart body as it arrives and writes down what it contains.
+
+    Args:
+        record: Where to.
+        broken: What is answered to one that is none.
+    """
+
+    def __init__(self, record: Record, broken: Refused) -> None:
+        self._broken = broken
         media_type, options = multipart.parse_options_header(record.headers.get("content-type", ""))
         if media_type != "multipart/form-data" or "boundary" not in options:
-            raise Refused(400, "Could not parse multipart form")
+            raise broken
         self._record = record
         self._parser = multipart.PushMultipartParser(options["boundary"], strict=True)
         self._segment: Any = None
@@ -117,4 +155,4 @@ class Form:
                         record.first_file_byte_at = record.last_file_byte_at
                         record.first_file_byte.set()
         except multipart.MultipartError as error:
-            raise Refused(400, "Could not parse multipart form") from error
+            raise self._broken from error
