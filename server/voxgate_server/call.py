@@ -97,11 +97,15 @@ class Call:
     """What runs it, from its opening to its end."""
     cancelled: bool = False
     """An operator has ended it."""
+    _measured: tuple[float | None] | None = None
+    """What the probe said of the whole recording, once it was asked."""
 
     @property
     def audio_seconds(self) -> float | None:
         """Length of the recording in seconds; None while it is still coming, and when it cannot be known."""
-        return self.probe.seconds() if self.spool.finished else None
+        if self._measured is None and self.spool.finished:
+            self._measured = (self.probe.seconds(),)
+        return None if self._measured is None else self._measured[0]
 
     @property
     def declared_seconds(self) -> float | None:
@@ -111,7 +115,7 @@ class Call:
     @property
     def recording(self) -> Recording:
         """What is known of the audio by now."""
-        return Recording(size_bytes=max(self.spool.size, self.audio.size_bytes) or None)
+        return Recording(max(self.spool.size, self.audio.size_bytes) or None, self.audio_seconds)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""
