@@ -291,6 +291,11 @@ class GatewayConfig(Section):
         """The group each alias means in the end."""
         return meanings({name: alias.model for name, alias in self.router_settings.model_group_alias.items()})
 
+    @property
+    def hidden_aliases(self) -> frozenset[str]:
+        """Aliases that are not listed."""
+        return frozenset(name for name, alias in self.router_settings.model_group_alias.items() if alias.hidden)
+
     def attempt_seconds(self, entry: ModelEntry) -> float | None:
         """Seconds one attempt at a deployment may take; None leaves it what is left of the call."""
         router, general = self.router_settings, self.litellm_settings

@@ -51,11 +51,11 @@ def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool],
         _check_admin(scope)
         await send_response(send, await metrics_body(gateway), CONTENT_TYPE.encode())
 
-    async def models(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, models_body(gateway.models()))
+    async def models(scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_json(send, models_body(gateway.models(request_context(scope).caller)))
 
     async def model(scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, model_body(gateway.model(scope["path_params"]["model"])))
+        await send_json(send, model_body(gateway.model(scope["path_params"]["model"], request_context(scope).caller)))
 
     async def unknown(scope: Scope, _receive: Receive, _send: Send) -> None:
         raise UnknownRoute(f"Invalid URL ({scope['method']} {scope['path'][:200]}).")
