@@ -84,6 +84,15 @@ class TestDefaults:
         assert "whisper-1" not in config.aliases
         assert config.fallbacks == {"whisper-1": ("pocketsphinx",)}
 
+    @pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
+    def test_gemini_where_its_key_is(self, variable: str) -> None:
+        config = default_config({variable: "google-key"}).config
+        [_, entry] = config.model_list
+        assert (entry.model_name, entry.litellm_params.model) == ("gemini/gemini-3.5-transcribe",) * 2
+        assert plain_key(entry.litellm_params.api_key) == "google-key"
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+        assert config.fallbacks == {"gemini/gemini-3.5-transcribe": ("pocketsphinx",)}
+
     def test_the_key_of_the_environment_is_not_forgotten(self, load) -> None:
         assert plain_key(default_config({"LITELLM_MASTER_KEY": "k" * 32}).config.master_key) == "k" * 32
         assert default_config({"LITELLM_MASTER_KEY": "sk-1234"}).warnings[0].loud

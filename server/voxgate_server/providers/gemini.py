@@ -59,7 +59,7 @@ class GeminiProvider:
         default_params: Parameters of every request whose caller does not set them, by Google's names.
         timeout: Seconds Google may take to answer once it has the recording; None means until the attempt's deadline.
         extra_headers: Sent with every request; must not name those the gateway sets itself.
-        transport: Instead of connections of its own, for tests.
+        transport: Instead of connections that go wherever `base` leads.
 
     Raises:
         ValueError: The model cannot transcribe recordings, a header is not one, or a parameter's name is taken.
@@ -256,4 +256,5 @@ def build(params: ProviderParams) -> GeminiProvider:
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
         extra_headers=params.extra_headers,
+        transport=params.transport(),
     )

@@ -162,7 +162,7 @@ def _parts(answer: _Answer, upstream: Upstream, request: GeminiRequest) -> list[
     if reason == "LANGUAGE":
         raise ProviderRejected(
             f"{upstream} does not know the language of the recording.",
-            metadata={"provider": upstream.provider, "provider_code": reason},
+            metadata={"provider": upstream.provider, "provider_code": "unsupported_language"},
         )
     if reason == "MAX_TOKENS":
         _garbled(

@@ -39,6 +39,7 @@ _TOO_LARGE = re.compile(
     r"|exceeds? (?:the )?(?:maximum|limit)[^.]{0,40}(?:size|duration|tokens)",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,63}", re.ASCII)
 _DELAY = re.compile(r"(\d{1,10}(?:\.\d{1,9})?)s", re.ASCII)
 _LONGEST_DELAY = 300.0
 _MAX_DETAILS = 32
@@ -125,8 +126,8 @@ def google_refusal(
     quote = excerpt("; ".join((said.message, *said.violations)), upstream.secrets)
     suffix = f": {quote}" if quote else "."
     metadata = {"provider": upstream.provider, "provider_status": str(status)}
-    if said.status:
-        metadata["provider_code"] = excerpt(said.reason or said.status)[:64]
+    if _CODE.fullmatch(code := (said.reason or said.status).lower()):
+        metadata["provider_code"] = code
     wait = said.retry_delay if said.retry_delay is not None else retry_after(headers)
     if said.reason in _MONEY_REASONS:
         return ProviderQuotaExceeded(
