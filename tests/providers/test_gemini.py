@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
 import pytest
 from google.protobuf import text_format
@@ -14,9 +15,10 @@ from voxgate.transcription.v1.config_pb2 import ResponseFormat, TranscriptionCon
 from voxgate_server import errors
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.providers.base import ProviderParams
-from voxgate_server.providers.gemini import build
+from voxgate_server.providers.gemini import GeminiProvider, build
 from voxgate_server.providers.gemini_models import family_of
 from voxgate_server.providers.gemini_request import RequestBuilder
+from voxgate_server.providers.registry import build_for_caller
 from voxgate_server.transcript import complete
 
 from tests.providers.calling import WAV, attempt_with
@@ -176,7 +178,7 @@ async def test_translation(call: Calling, emulator: GeminiEmulator):
 REFUSED = [
     (GENERAL, "timestamp_granularities: TIMESTAMP_GRANULARITY_WORD", "timestamp_granularities"),
     (GENERAL, "include: INCLUDE_LOGPROBS", "include"),
-    (GENERAL, "chunking_strategy { auto {} }", "chunking_strategy"),
+    (GENERAL, "chunking_strategy { server_vad {} }", "chunking_strategy"),
     (GENERAL, 'known_speakers { name: "A" reference { data: "x" } }', "known_speaker_names"),
     (GENERAL, 'extra_params { fields { key: "topK" value { number_value: 1 } } }', "topK"),
     (DEDICATED, 'prompt: "x"', "prompt"),
@@ -216,11 +218,26 @@ async def test_extra_params_the_operator_allows(call: Calling, emulator: GeminiE
     assert emulator.requests[0]["generationConfig"] == {
         "maxOutputTokens": 9000, "topP": 0.5, "stopSequences": ["END"], "thinkingConfig": {"thinkingBudget": 0},
     }  # fmt: skip
-    await call(
-        'extra_params { fields { key: "mode" value { string_value: "SMART" } } }', DEDICATED,
-        allowed_extra_params=["mode"],
-    )  # fmt: skip
-    assert emulator.requests[1]["generationConfig"] == {"audioTranscriptionConfig": {"mode": "SMART"}}
+
+
+async def test_googles_own_parameters_need_no_permission(call: Calling, emulator: GeminiEmulator):
+    result = await call(
+        """extra_params {
+            fields { key: "mode" value { string_value: "SMART" } }
+            fields { key: "diarization" value { string_value: "true" } }
+            fields { key: "wordTimestamp" value { bool_value: true } } }""",
+        DEDICATED,
+    )
+    assert emulator.requests[0]["generationConfig"] == {
+        "audioTranscriptionConfig": {"mode": "SMART", "diarization": True, "wordTimestamp": True}
+    }
+    assert [word.speaker for word in result.words] == ["A", "B", "B", "B"]
+
+
+@pytest.mark.parametrize("model", BOTH)
+async def test_chunking_is_left_to_google(call: Calling, emulator: GeminiEmulator, model: str):
+    assert (await call("chunking_strategy { auto {} }", model)).text == emulator.text
+    assert "generationConfig" not in emulator.requests[0]
 
 
 async def test_parameters_of_the_deployment_go_with_every_request_unless_the_caller_sets_them(
@@ -299,6 +316,23 @@ async def test_where_and_as_whom(values: dict, environ: dict, url: str, key: str
 def test_what_is_missing_is_said(values: dict, said: str):
     with pytest.raises(ValueError, match=said):
         build(ProviderParams("gemini", GENERAL, values=values, environ={"X": "y"}))
+
+
+async def test_a_host_of_a_callers_choice_is_dialled_as_judged(emulator: GeminiEmulator, store: SpoolStore):
+    values = {"api_key": KEY, "api_base": emulator.origin}
+    for networks, permitted in (((), False), ((ip_network("127.0.0.0/8"),), True)):
+        provider = build_for_caller("gemini", GENERAL, values, networks=networks)
+        assert isinstance(provider, GeminiProvider)
+        async with store.open(max_bytes=1 << 30) as spool:
+            await spool.write(WAV)
+            spool.finish()
+            if permitted:
+                assert (await run(provider, attempt_with(spool))).text == emulator.text
+            else:
+                with pytest.raises(errors.PermissionDenied, match="does not permit"):
+                    await run(provider, attempt_with(spool))
+                assert not emulator.connections
+        await provider.aclose()
 
 
 def test_a_models_name_cannot_leave_its_place():
@@ -472,7 +506,10 @@ def test_capabilities():
     assert "audio/webm" not in general.media_types
     dedicated = provider_for_nobody(DEDICATED).capabilities
     assert dedicated.max_audio_duration.seconds == 3600
-    assert list(dedicated.options) == ["keywords", "language", "languages", "timestamp_granularities"]
+    assert list(dedicated.options) == [
+        "chunking_strategy", "diarization", "keywords", "language", "languages", "mode", "timestamp_granularities",
+        "wordTimestamp",
+    ]  # fmt: skip
 
 
 def provider_for_nobody(model: str):

@@ -44,6 +44,7 @@ _OF_TRANSCRIPTION = frozenset(
     }
 )  # fmt: skip
 """… but these, which belong to its `audioTranscriptionConfig`."""
+_SWITCHES = frozenset({"diarization", "languageAuto", "wordTimestamp"})
 _ALIASES = {"maxTokens": "maxOutputTokens", "maxCompletionTokens": "maxOutputTokens", "stop": "stopSequences"}
 _OURS = frozenset(
     {
@@ -134,7 +135,7 @@ class RequestBuilder:
         if taken:
             raise ValueError(f"parameters of {who} have names the gateway sets itself: {', '.join(sorted(taken))}")
         self._family, self._who = family, who
-        self._known = family.options | allowed_extra_params
+        self._known = family.options | family.callers_params | allowed_extra_params
         self._audio_timestamp = audio_timestamp
         self._defaults = Struct()
         self._defaults.update(default_params)  # type: ignore[arg-type]  # a value of another kind raises
@@ -175,8 +176,12 @@ class RequestBuilder:
         )
 
     def _known_for(self, config: TranscriptionConfig) -> Collection[str]:
-        words = [item for item in config.timestamp_granularities if item not in self._family.granularities]
-        return self._known - {"timestamp_granularities"} if words else self._known
+        unknown = set()
+        if not set(config.timestamp_granularities) <= set(self._family.granularities):
+            unknown.add("timestamp_granularities")
+        if config.chunking_strategy.WhichOneof("kind") != "auto":
+            unknown.add("chunking_strategy")
+        return self._known - unknown
 
 
 def _transcription_options(
@@ -265,7 +270,9 @@ def _placed(params: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, Any]
     for given, value in params.items():
         name = _google_name(given)
         place = request if name in _OF_REQUEST else transcription if name in _OF_TRANSCRIPTION else generation
-        place[name] = _plain(value)
+        plain = _plain(value)
+        # Forms carry text only.
+        place[name] = plain == "true" if name in _SWITCHES and plain in ("true", "false") else plain
     return request, generation, transcription
 
 
