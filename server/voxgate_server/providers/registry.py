@@ -24,6 +24,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
     "gemini": "gemini:build",
     "hosted_vllm": "openai:build",
+    "deepgram": "deepgram:build",
     "local": "local:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
