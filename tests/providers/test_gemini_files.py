@@ -47,7 +47,8 @@ def call(emulator: GeminiEmulator, store: SpoolStore) -> Calling:
 
 @pytest.mark.parametrize("model", BOTH)
 async def test_a_large_recording(call: Calling, emulator: GeminiEmulator, model: str):
-    result = await call("response_format: RESPONSE_FORMAT_SRT debug { include_raw_response: true }", model, data=LARGE)
+    config = "response_format: RESPONSE_FORMAT_SRT debug { include_raw_request: true include_raw_response: true }"
+    result = await call(config, model, data=LARGE)
     assert result.text == emulator.text
     assert result.segments or result.words
     assert emulator.paths() == [START, SEND, POLL, GENERATE.replace(GENERAL, model), DELETE]
@@ -63,6 +64,8 @@ async def test_a_large_recording(call: Calling, emulator: GeminiEmulator, model:
     assert emulator.deleted == [audio.name]
     assert call.attempt is not None
     assert call.attempt.report.http_status == 200
+    assert call.attempt.raw_request is not None
+    assert b"fileUri" in call.attempt.raw_request.data
     assert call.attempt.raw_response is not None
     assert json.loads(call.attempt.raw_response.data)["modelVersion"] == model
 

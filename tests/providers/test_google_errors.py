@@ -64,6 +64,8 @@ def limited(*details: dict, message: str = BILLING, **kwargs: Any) -> Behaviour:
                  details=[info("API_KEY_HTTP_REFERRER_BLOCKED")]), errors.ProviderCredential, "may use this API", None),
         (failure(403, "PERMISSION_DENIED", "This API method requires billing to be enabled.",
                  details=[info("BILLING_DISABLED")]), errors.ProviderQuotaExceeded, "billed", None),
+        (failure(403, "PERMISSION_DENIED", "Rate Limit Exceeded", details=[info("RATE_LIMIT_EXCEEDED"), wait("2s")]),
+         errors.ProviderRateLimited, "slow down", 2),
         (failure(400, "INVALID_ARGUMENT", "Request contains an invalid argument."), errors.ProviderRejected,
          "invalid argument", None),
         (failure(400, "INVALID_ARGUMENT", "Invalid JSON payload received.", details=[{"@type": f"{TYPE}BadRequest",

@@ -166,10 +166,14 @@ class GeminiProvider:
 
     async def _generate_from_file(self, attempt: Attempt, request: GeminiRequest) -> Answer:
         assert self._files is not None
-        await self._in_time(attempt, attempt.spool.wait_finished())
+        await self._in_time(attempt, _until_larger(attempt, _FILE_BYTES))
+        self._check_size(attempt, _FILE_BYTES)
         async with self._files.uploaded(attempt, request.wire_type) as uri:
+            body = request.with_file(uri)
+            if attempt.config.debug.include_raw_request:
+                attempt.raw_request = raw_payload("application/json", body)
             headers = {**_JSON, **await self._authorised(attempt)}
-            return await self._http.send(attempt, self._url, request.with_file(uri), headers=headers)
+            return await self._http.send(attempt, self._url, body, headers=headers)
 
     async def _authorised(self, attempt: Attempt) -> Mapping[str, str]:
         headers = await self._headers(attempt)
@@ -194,21 +198,22 @@ class GeminiProvider:
 
     async def _fits(self, attempt: Attempt, request: GeminiRequest) -> bool:
         """Whether the recording goes inside the request; waits where only its end, or its size, can tell."""
-        spool = attempt.spool
         limit = request.inline_audio_bytes(self._max_inline_bytes)
-        announced = attempt.audio.size_bytes if attempt.audio.HasField("size_bytes") else None
-        if announced is None and not spool.finished:
+        if not attempt.audio.HasField("size_bytes"):
             await self._in_time(attempt, _until_larger(attempt, limit))
-        size = max(spool.size, announced or 0)
-        most = _FILE_BYTES if self._files is not None else limit
+        return self._check_size(attempt, limit if self._files is None else _FILE_BYTES) <= limit
+
+    def _check_size(self, attempt: Attempt, most: int) -> int:
+        """The size of the recording, as far as it is known, in bytes."""
+        size = max(attempt.spool.size, attempt.audio.size_bytes)
         if size > most:
             raise AudioTooLarge(
-                f"The recording has {size} bytes{'' if spool.finished else ' or more'} and {self._upstream} takes at "
-                f"most {most}. Send a shorter or better compressed one, or choose a model without this limit.",
+                f"The recording has {size} bytes{'' if attempt.spool.finished else ' or more'} and {self._upstream} "
+                f"takes at most {most}. Send a shorter or better compressed one, or choose a model without this limit.",
                 param="file",
                 metadata={"limit_bytes": str(most), "provider": self._name},
             )
-        return size <= limit
+        return size
 
     async def _in_time(self, attempt: Attempt, waiting: Awaitable[None]) -> None:
         try:

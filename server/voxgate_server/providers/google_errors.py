@@ -133,6 +133,10 @@ def google_refusal(
         return ProviderQuotaExceeded(
             f"The operator's project cannot be billed at {upstream}{suffix}", metadata=metadata
         )
+    if status == 429 or said.status == "RESOURCE_EXHAUSTED" or said.reason == "RATE_LIMIT_EXCEEDED":
+        if _used_up(said):
+            return ProviderQuotaExceeded(f"The operator's quota at {upstream} is used up{suffix}", metadata=metadata)
+        return ProviderRateLimited(f"{upstream} asks to slow down{suffix}", metadata=metadata, retry_after=wait)
     if (
         status in {401, 403}
         or said.status in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
@@ -145,10 +149,6 @@ def google_refusal(
             f"deployment's {credential}, and that it may use this API.",
             metadata=metadata,
         )
-    if status == 429 or said.status == "RESOURCE_EXHAUSTED":
-        if _used_up(said):
-            return ProviderQuotaExceeded(f"The operator's quota at {upstream} is used up{suffix}", metadata=metadata)
-        return ProviderRateLimited(f"{upstream} asks to slow down{suffix}", metadata=metadata, retry_after=wait)
     if status in {400, 413} and (status == 413 or _TOO_LARGE.search(said.message)):
         return AudioTooLarge(f"The recording is larger than {upstream} takes{suffix}", param="file", metadata=metadata)
     if status == 499 or said.status == "FAILED_PRECONDITION":
