@@ -22,6 +22,7 @@ ENTRY_POINTS = "voxgate.providers"
 
 PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
+    "gemini": "gemini:build",
     "hosted_vllm": "openai:build",
     "deepgram": "deepgram:build",
     "local": "local:build",
