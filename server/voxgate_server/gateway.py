@@ -33,7 +33,7 @@ from voxgate_server.routing.route import GaveUp, Route, Try, Wait
 from voxgate_server.routing.router import Router, target_model
 from voxgate_server.telemetry import get_logger
 from voxgate_server.telemetry.metrics import Metrics
-from voxgate_server.validation import validate
+from voxgate_server.validation import check_sound, validate
 
 __all__ = ["Gateway", "GatewayLimits", "Planner"]
 
@@ -144,6 +144,7 @@ class Gateway:
             max_bytes=self.limits.max_audio_bytes,
             expected_bytes=audio.size_bytes if audio.HasField("size_bytes") else None,
             observe=probe.feed,
+            verify=lambda size: check_sound(probe, size),
         )
         call = Call(
             request_id=request_id,
