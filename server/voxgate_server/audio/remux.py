@@ -21,7 +21,7 @@ __all__ = ["Output", "OutputTooLarge", "convert"]
 
 _HIGHEST_RATE = 48_000
 _FIRST_PIECE = 64
-_PIECE = 64 * 1024
+_PIECE = 16 * 1024
 _FILE_PIECE = 512 * 1024
 
 
