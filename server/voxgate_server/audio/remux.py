@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 import av
-from av.audio.codeccontext import AudioCodecContext
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
@@ -224,21 +224,28 @@ def _remux(source: Source, target: _Target, output: Output) -> float:
 
 
 def _encode(source: Source, target: _Target, codec: str, output: Output) -> float:
-    context = source.stream.codec_context
-    assert isinstance(context, AudioCodecContext)
-    rate = min(context.sample_rate, _HIGHEST_RATE)
-    layout = context.layout.name if context.layout.nb_channels <= 2 else "stereo"
-    samples = 0
+    seconds = 0.0
     with _container(target, output) as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout, format="s16")
-        assert isinstance(stream, AudioStream)
-        for frame in source.resampled(AudioResampler(format="s16", layout=layout, rate=rate)):
-            samples += frame.samples
+        stream: AudioStream | None = None
+        for frame in source.resampled(_modest):
+            if stream is None:
+                added = container.add_stream(codec, rate=frame.sample_rate, layout=frame.layout.name, format="s16")
+                assert isinstance(added, AudioStream)
+                stream = added
+            seconds += frame.samples / frame.sample_rate
             container.mux(stream.encode(frame))
             output.check()
+        # Without a frame there is no coming here.
+        assert stream is not None
         container.mux(stream.encode(None))
     output.finish()
-    return samples / rate
+    return seconds
+
+
+def _modest(frame: AudioFrame) -> AudioResampler:
+    """A resampler to 16 bit that leaves alone what models can use."""
+    layout = frame.layout.name if frame.layout.nb_channels <= 2 else "stereo"
+    return AudioResampler(format="s16", layout=layout, rate=min(frame.sample_rate, _HIGHEST_RATE))
 
 
 @contextlib.contextmanager

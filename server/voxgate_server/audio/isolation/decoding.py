@@ -55,7 +55,7 @@ def decode(recording: Recording, raw: RawAudio | None, max_seconds: float) -> It
         RecordingDropped: The recording will never be complete.
     """
     with opened(recording, raw, max_seconds) as source:
-        for frame in source.resampled(AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)):
+        for frame in source.resampled(lambda _: AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)):
             yield bytes(frame.planes[0])[: 2 * frame.samples]
 
 
@@ -128,14 +128,19 @@ class Source:
                 return
             yield packet
 
-    def resampled(self, resampler: AudioResampler) -> Iterator[AudioFrame]:
+    def resampled(self, resampler_for: Callable[[AudioFrame], AudioResampler]) -> Iterator[AudioFrame]:
         """The frames of the track, decoded and resampled.
+
+        Args:
+            resampler_for: Makes the resampler, when there is a first frame: only then it is sure what a codec gives.
 
         Raises:
             Unreadable: It is damaged, empty, cut off or too long.
             RecordingDropped: The recording will never be complete.
         """
-        packets = damaged = samples = 0
+        resampler: AudioResampler | None = None
+        packets = damaged = 0
+        seconds = 0.0
         for packet in self.packets():
             packets += 1
             try:
@@ -146,17 +151,18 @@ class Source:
             for frame in frames:
                 # Time stamps of live recordings jump; only the samples count.
                 frame.pts = None
+                resampler = resampler or resampler_for(frame)
                 for part in self._resample(resampler, frame):
-                    samples += part.samples
-                    self.check_limit(samples / part.sample_rate)
+                    seconds += part.samples / part.sample_rate
+                    self.check_limit(seconds)
                     yield part
-        for part in self._resample(resampler, None):
-            samples += part.samples
+        for part in self._resample(resampler, None) if resampler else ():
+            seconds += part.samples / part.sample_rate
             yield part
         # Tags at the end of MP3 files, or a cut last packet, are common and harmless.
-        if damaged * 10 > packets or (damaged and not samples):
+        if damaged * 10 > packets or (damaged and not seconds):
             raise self.unreadable(f"It is damaged: {damaged} of {packets} packets cannot be decoded")
-        self.check_length(samples / resampler.rate)
+        self.check_length(seconds)
 
     def _resample(self, resampler: AudioResampler, frame: AudioFrame | None) -> list[AudioFrame]:
         try:
