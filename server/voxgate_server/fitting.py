@@ -45,13 +45,14 @@ async def fit(attempt: Attempt, call: Call, provider: Provider, converter: Conve
         attempt.kind = await _in_time(attempt, conversion.identify())
         attempt.spool = conversion.spool
         attempt.audio = AudioHeader(filename=f"audio.{attempt.kind.extension}", media_type=attempt.kind.media_type)
-    if capabilities.needs_length and not attempt.spool.finished:
+    # A conversion of what is there already comes all at once; a length is then to be had for nothing.
+    if (capabilities.needs_length or call.spool.finished) and not attempt.spool.finished:
         await _in_time(attempt, attempt.spool.wait_finished())
     size, limit = attempt.spool.size, capabilities.max_audio_bytes
     if attempt.spool is not call.spool and attempt.kind is not None and limit and size > limit:
         raise AudioTooLarge(
             f"{provider.name} ({provider.model}) does not take this container, and as {attempt.kind.name} the "
-            f"recording has {size} bytes or more and it takes at most {limit}. Send it in one of "
+            f"recording has {size} bytes or more, and it takes at most {limit}. Send it in one of "
             f"{', '.join(sorted(capabilities.media_types)) or 'the usual containers'}, or in parts.",
             param="file",
             metadata={"limit_bytes": str(limit), "provider": provider.name},

@@ -2,11 +2,9 @@
 
 import asyncio
 import io
-import time
 
 import av
 import pytest
-from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate_server.audio.convert import Converter
 from voxgate_server.audio.sniff import HEAD_BYTES, sniff
 from voxgate_server.audio.spool import SpoolStore
@@ -201,15 +199,3 @@ async def test_it_is_not_begun_before_all_is_there_when_processes_are_few(store:
             second.close()
     finally:
         await converter.aclose()
-
-
-async def test_the_deadline_holds_for_a_conversion(converter: Converter, store: SpoolStore):
-    data = made("webm")
-    async with store.open(max_bytes=1 << 30) as source:
-        await source.write(data[:1000])
-        conversion = converter.begin(
-            source, AudioHeader(), sniff(data), media_types=FLAC_ONLY, deadline=time.monotonic() + 0.2, who="x"
-        )
-        with pytest.raises(Exception, match="while the recording was being converted"):
-            await asyncio.wait_for(conversion.spool.wait_finished(), 30)
-        conversion.close()
