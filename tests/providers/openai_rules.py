@@ -7,6 +7,8 @@ from typing import Any
 from tests.providers.record import Record, Refused
 
 MAX_BODY = 26_214_400
+_THIRTY_SECONDS = 30 * 32_000
+"""Bytes of the samples the tests send: 16 kHz, 16 bits, one channel."""
 EXTENSIONS = ["flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm"]
 WHISPER = {"json", "text", "srt", "verbose_json", "vtt"}
 FORMATS = {
@@ -108,6 +110,9 @@ def _check_options(record: Record, model: str, wanted: str) -> None:
     given = any(name.startswith("chunking_strategy[") for name, _ in record.fields)
     if (given and kind != "server_vad") or record.field("chunking_strategy") not in (None, "auto"):
         raise OpenAIRefused(400, "chunking_strategy is neither auto nor server_vad", param="chunking_strategy")
+    chunked = given or record.field("chunking_strategy") is not None
+    if model.endswith("-diarize") and not chunked and record.file_size > _THIRTY_SECONDS:
+        raise OpenAIRefused(400, "chunking_strategy is required for diarization models", param="chunking_strategy")
     if record.field("stream") == "true" and not model.startswith("whisper"):
         raise OpenAIRefused(501, "this emulator does not stream yet", kind="server_error")
 

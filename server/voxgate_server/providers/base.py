@@ -29,6 +29,8 @@ class ProviderParams:
     """The provider, as it stands before the slash of `provider/model`."""
     model: str
     """The model, by the provider's name."""
+    base_model: str | None = None
+    """Which model that is, where its name does not say; without the provider."""
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     """LiteLLM's parameters of how a provider is reached, those that are set: `api_key`, `api_base`, `api_version`,
     `organization`, `region_name`, `tenant_id`, `client_id`, `client_secret`, `azure_ad_token`, `vertex_project`,
