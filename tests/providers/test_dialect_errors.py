@@ -169,6 +169,7 @@ OPENAI = [
         openai_error(400, "audio duration 1600.5 seconds is longer than 1400 seconds which is the maximum"),
         LARGE, "longer than 1400 seconds",
     ),
+    (openai_error(400, "The prompt is too long."), REJECTED, "prompt"),
     (openai_error(400, "The audio file could not be decoded or its format is not supported."), REJECTED, "decoded"),
     (openai_error(400, "This model does not support the format.", code="unsupported_format"), REJECTED, "support"),
     (openai_error(400, "Audio file is too short.", code="audio_too_short"), REJECTED, "too short"),

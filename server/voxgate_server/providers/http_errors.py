@@ -43,7 +43,7 @@ _RETRY_AFTER_LIMIT = 300.0
 _UNKNOWN_MODEL = frozenset({"deploymentnotfound", "invalid_model", "model_not_found"})
 _EMPTY_ACCOUNT = frozenset({"insufficient_quota", "quota_exceeded"})
 _CONTENT_FILTER = frozenset({"content_filter", "content_policy_violation"})
-_TOO_LONG = re.compile(r"duration\b.{0,80}\blonger than\b|\btoo long\b", re.IGNORECASE)
+_TOO_LONG = re.compile(r"\b(?:audio|duration|recording)\b.{0,80}\b(?:longer than|too long)\b", re.IGNORECASE)
 _NOT_THE_REQUEST = frozenset({409, 423, 424, 425, 498, 499})
 """Of the 4xx those that say nothing against the request: capacity, state, something behind the provider."""
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,9})?", re.ASCII)

@@ -209,14 +209,17 @@ _VLLM_OPTIONS = frozenset(
 
 
 def _server(name: str, base_variable: str, *key_variables: str, base: str = "") -> Dialect:
-    """Anybody's compatible server. One with a public address wants a key, one of the operator's own may."""
+    """Anybody's compatible server. One with a public address wants a key, one of the operator's own may.
+
+    Addresses on loopback are nobody's default: callers who bring their own provider must not reach this machine.
+    """
     return replace(
         OPENAI_COMPATIBLE,
         name=name,
         base=base,
         base_variables=(base_variable,),
         key_variables=key_variables,
-        needs_key=base.startswith("https:"),
+        needs_key=bool(base),
     )
 
 
@@ -230,7 +233,7 @@ _SERVERS = (
     _server("custom_openai", "OPENAI_API_BASE", "OPENAI_API_KEY"),
     _server("litellm_proxy", "LITELLM_PROXY_API_BASE", "LITELLM_PROXY_API_KEY"),
     _server("lm_studio", "LM_STUDIO_API_BASE", "LM_STUDIO_API_KEY"),
-    _server("xinference", "XINFERENCE_API_BASE", "XINFERENCE_API_KEY", base="http://127.0.0.1:9997/v1"),
+    _server("xinference", "XINFERENCE_API_BASE", "XINFERENCE_API_KEY"),
     _server("deepinfra", "DEEPINFRA_API_BASE", "DEEPINFRA_API_KEY", base="https://api.deepinfra.com/v1/openai"),
     _server("scaleway", "SCALEWAY_API_BASE", "SCW_SECRET_KEY", base="https://api.scaleway.ai/v1"),
     _server(
