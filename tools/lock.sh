@@ -8,9 +8,10 @@ import tomllib
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-print("# Written by tools/lock.sh from pyproject.toml: the server, its extra `local`, and the build backend.")
+print("# Written by tools/lock.sh from pyproject.toml: the server, its extras, and the build backend.")
+extras = [line for name in ("local", "google", "azure") for line in project["optional-dependencies"][name]]
 needed = [line for line in project["dependencies"] if not line.startswith("voxgate-client")]
-print(*needed, *project["optional-dependencies"]["local"], "hatchling", "editables", sep="\n")
+print(*needed, *extras, "hatchling", "editables", sep="\n")
 PY
 compile requirements/server.in -o requirements/server.txt
 compile requirements/dev.in requirements/server.txt -o requirements/dev.txt

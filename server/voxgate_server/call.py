@@ -3,18 +3,20 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
+from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 from voxgate_server.errors import CancelledByOperator, NotFound
-from voxgate_server.routing.plan import Hop
+from voxgate_server.routing.plan import Hop, Recording
 from voxgate_server.routing.route import Try
 
 __all__ = ["ActiveCalls", "Call", "Caller", "RequestContext", "new_request_id"]
@@ -32,6 +34,19 @@ class Caller:
     key_id: str = "anonymous"
     """Fingerprint of the key, never the key."""
     is_admin: bool = False
+    models: tuple[str, ...] | None = None
+    """Names of the models it may use, each with at most one `*` for any text; None: all of them."""
+
+    def may_use(self, *names: str) -> bool:
+        """Whether it may use a model that goes by any of these names."""
+        return self.models is None or any(_matches(pattern, name) for pattern in self.models for name in names)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    head, star, tail = pattern.partition("*")
+    if not star:
+        return name == pattern
+    return len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,8 @@ class Call:
     spool: Spool
     deadline: float
     """When the call has to be answered, on the clock of `time.monotonic()`, in seconds."""
+    probe: DurationProbe = field(default_factory=DurationProbe)
+    """Sees every byte that is written to the spool, and tells how long the audio is."""
     config: TranscriptionConfig = field(default_factory=TranscriptionConfig)
     hops: list[Hop] = field(default_factory=list)
     """What is going to be tried; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
@@ -68,6 +85,8 @@ class Call:
     """The attempt that gave the answer."""
     last_try: Try | None = None
     """The attempt that was begun last."""
+    empty: Callable[[], Awaitable[TranscriptionEvent]] | None = None
+    """Makes the first transcript without text the answer, when nobody had a better one."""
     provider_headers: dict[str, str] = field(default_factory=dict)
     """What the provider asked last sent along with its answer (an allow-list of its adapter's)."""
     surface: str = ""
@@ -78,6 +97,25 @@ class Call:
     """What runs it, from its opening to its end."""
     cancelled: bool = False
     """An operator has ended it."""
+    _measured: tuple[float | None] | None = None
+    """What the probe said of the whole recording, once it was asked."""
+
+    @property
+    def audio_seconds(self) -> float | None:
+        """Length of the recording in seconds; None while it is still coming, and when it cannot be known."""
+        if self._measured is None and self.spool.finished:
+            self._measured = (self.probe.seconds(),)
+        return None if self._measured is None else self._measured[0]
+
+    @property
+    def declared_seconds(self) -> float | None:
+        """Length in seconds that the recording's header claims, unchecked; None until it has come, or without one."""
+        return self.probe.declared
+
+    @property
+    def recording(self) -> Recording:
+        """What is known of the audio by now."""
+        return Recording(max(self.spool.size, self.audio.size_bytes) or None, self.audio_seconds)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""

@@ -20,6 +20,7 @@ _DEPLOYMENTS = {
     "whisper": "whisper-1",
     "my whisper/eu": "whisper-1",
     "gpt-4o-transcribe": "gpt-4o-transcribe",
+    "gpt-4o-transcribe-diarize": "gpt-4o-transcribe-diarize",
     "diarizing": "gpt-4o-transcribe-diarize",
     "gpt-transcribe": "gpt-transcribe",
 }

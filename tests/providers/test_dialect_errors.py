@@ -161,7 +161,7 @@ async def test_azures_content_filter_has_fallbacks_of_its_own(ask: Asking):
         emulator.script(error(400, {"error": {"code": "content_filter", "message": "filtered", "status": 400}}))
         with pytest.raises(errors.ProviderRejected, match="filtered") as caught:
             await ask(azure(emulator))
-    assert caught.value.metadata["provider_code"] == "content_policy_violation"
+    assert caught.value.metadata["provider_code"] == "content_filter"
 
 
 OPENAI = [

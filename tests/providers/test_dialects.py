@@ -123,7 +123,7 @@ REFUSED = [
     ("mistral", f'language: "de" {WORD}', "language", "times"),
     ("mistral", f'language: "de" {formatted("srt")}', "language", "times"),
     ("mistral", f"{formatted('diarized_json')} {WORD}", "timestamp_granularities", "segment only"),
-    ("mistral", " ".join(f'keywords: "{number}"' for number in range(101)), "keywords", "100 keywords, not 101"),
+    ("mistral", " ".join(f'keywords: "{number}"' for number in range(101)), "keywords", "at most 100, not 101"),
     ("hosted_vllm", 'keywords: "x"', "keywords", "hosted_vllm"),
     ("hosted_vllm", VAD, "chunking_strategy", "hosted_vllm"),
     ("hosted_vllm", "include: INCLUDE_LOGPROBS", "include", "hosted_vllm"),

@@ -48,6 +48,7 @@ def build(params: ProviderParams) -> OpenAIProvider:
         drop_params=params.drop_params,
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
+        transport=params.transport(),
     )
 
 

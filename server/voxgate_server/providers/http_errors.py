@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from voxgate_server.errors import (
+    AnswerTooLarge,
     AudioTooLarge,
     ProviderCredential,
     ProviderGarbled,
@@ -42,17 +43,17 @@ _SECRET_CHARACTERS = 6
 _RETRY_AFTER_LIMIT = 300.0
 _UNKNOWN_MODEL = frozenset({"deploymentnotfound", "invalid_model", "model_not_found"})
 _EMPTY_ACCOUNT = frozenset({"insufficient_quota", "quota_exceeded"})
-_CONTENT_FILTER = frozenset({"content_filter", "content_policy_violation"})
 _TOO_LONG = re.compile(r"\b(?:audio|duration|recording)\b.{0,80}\b(?:longer than|too long)\b", re.IGNORECASE)
 _NOT_THE_REQUEST = frozenset({409, 423, 424, 425, 498, 499})
 """Of the 4xx those that say nothing against the request: capacity, state, something behind the provider."""
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,63}", re.ASCII)
 _GO_DURATION = re.compile(
-    r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?"
+    r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?", re.ASCII
 )
 _PASSABLE = re.compile(
-    r"x-request-id|apim-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
+    r"(?:x|dg|apim)-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
 )
 
 
@@ -185,6 +186,8 @@ class Upstream:
         quote = excerpt(said.message, self.secrets)
         suffix = f": {quote}" if quote else "."
         metadata = {"provider": self.provider, "provider_status": str(status)}
+        if _CODE.fullmatch(code := redact(said.code, self.secrets)):
+            metadata["provider_code"] = code
         wait = retry_after(headers) if status in {408, 429} | _NOT_THE_REQUEST or status >= 500 else None
         names = {said.code.lower(), said.type.lower()}
         match status:
@@ -228,8 +231,6 @@ class Upstream:
                     f"The recording is longer than {self} takes{suffix}", param="file", metadata=metadata
                 )
             case _ if 400 <= status < 500 and status not in _NOT_THE_REQUEST:
-                if names & _CONTENT_FILTER:
-                    metadata["provider_code"] = "content_policy_violation"
                 return ProviderRejected(f"{self} refused the request with status {status}{suffix}", metadata=metadata)
             case _ if status in _NOT_THE_REQUEST or status >= 500:
                 return ProviderUnavailable(
@@ -250,7 +251,7 @@ class Upstream:
             case httpx.TimeoutException():
                 return ProviderTimeout(f"{self} was too slow.", metadata=metadata)
             case ResponseTooLarge():
-                return ProviderGarbled(f"{self} sent {error}.", metadata=metadata)
+                return AnswerTooLarge(f"{self} sent {error}.", metadata=metadata)
             case httpx.ConnectError() | httpx.UnsupportedProtocol():
                 what = "could not be connected to"
             case httpx.WriteError():

@@ -102,7 +102,7 @@ def build_form(
     levels = _levels(config if "timestamp_granularities" in options else None, family, timed=timed, speakers=speakers)
     for option, problem in _clashes(config, options, levels, dialect, speakers=speakers):
         if dropped is None:
-            raise _refusal(option, f"{who} {problem}")
+            raise _refusal(option, f"{who} cannot take this {option}: it {problem}")
         dropped.append(option)
         options.remove(option)
         if option == "timestamp_granularities":
@@ -166,11 +166,11 @@ def _clashes(
     if "language" in options:
         language = _language(config.language or config.languages[0], dialect)
         if dialect.languages and language not in dialect.languages:
-            yield "language", f"has no language '{language[:32]}'; it has {', '.join(sorted(dialect.languages))}."
+            yield "language", f"has no '{language[:32]}', only {', '.join(sorted(dialect.languages))}."
         elif dialect.language_or_times and levels:
-            yield "language", "takes no language when times are asked for. Leave it out, or ask for json or text."
+            yield "language", "takes none when times are asked for. Leave it out, or ask for json or text."
     if "keywords" in options and dialect.max_keywords is not None and len(config.keywords) > dialect.max_keywords:
-        yield "keywords", f"takes at most {dialect.max_keywords} keywords, not {len(config.keywords)}."
+        yield "keywords", f"takes at most {dialect.max_keywords}, not {len(config.keywords)}."
     if dialect.granularities == "one" and speakers and "word" in levels:
         yield "timestamp_granularities", "tells speakers apart by segment only. Leave the times of words out."
     if "chunking_strategy" in options and not dialect.vad_settings and config.chunking_strategy.HasField("server_vad"):
