@@ -6,7 +6,7 @@ from voxgate_server import errors
 from voxgate_server.providers import openai
 from voxgate_server.providers.base import ProviderParams
 from voxgate_server.providers.openai_dialects import DIALECTS
-from voxgate_server.providers.registry import PROVIDERS
+from voxgate_server.providers.registry import PROVIDERS, build_for_caller
 
 from tests.providers.calling import Asking, built
 from tests.providers.dialect_emulator import FireworksEmulator, GroqEmulator
@@ -57,6 +57,13 @@ def test_without_key_or_address_there_is_no_deployment(name: str):
         return
     with pytest.raises(ValueError, match=r"there is no api_(key|base), and [A-Z_]+.* is not set"):
         openai.build(params)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_host_of_a_callers_choice_is_dialled_as_judged(name: str):
+    """Building fails for an adapter that would dial by itself."""
+    params = {"api_base": "https://speech.example", "api_key": "k"}
+    assert build_for_caller(name, "whisper", params, networks=()).name == name
 
 
 def test_every_dialect_is_a_provider():
