@@ -8,6 +8,7 @@ import asyncio
 import datetime
 import functools
 import importlib.util
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from voxgate_server.errors import ProviderCredential, ProviderTimeout, ProviderUnavailable, VoxgateError
-from voxgate_server.providers.base import ProviderParams
+from voxgate_server.providers.base import Attempt, ProviderParams
 from voxgate_server.providers.http_errors import Upstream, excerpt
 from voxgate_server.telemetry import get_logger
 
@@ -70,10 +71,13 @@ class TokenSource:
         project = getattr(self._credentials, "quota_project_id", None)
         return project if isinstance(project, str) and project else None
 
-    async def token(self) -> str:
+    async def token(self, seconds: float = math.inf) -> str:
         """A token that is still good.
 
         One that ends soon is given out and replaced behind the caller's back.
+
+        Args:
+            seconds: How long the caller can wait at most.
 
         Raises:
             ProviderCredential: Google does not accept the account.
@@ -87,18 +91,18 @@ class TokenSource:
             return self._token
         refresh = self._refreshing()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(min(self._seconds, seconds)):
                 # Shielded: the others who wait for it still want it.
                 return await asyncio.shield(refresh)
         except TimeoutError:
             raise ProviderTimeout(
-                f"{self._upstream}: Google's token service did not answer in {self._seconds:g} s.",
+                f"{self._upstream}: Google's token service did not answer in time.",
                 metadata={"provider": self._upstream.provider},
             ) from None
 
-    async def headers(self) -> Mapping[str, str]:
+    async def headers(self, attempt: Attempt) -> Mapping[str, str]:
         """The header of a request that proves who asks. Raises as `token` does."""
-        return {"authorization": f"Bearer {await self.token()}"}
+        return {"authorization": f"Bearer {await self.token(attempt.deadline - time.monotonic())}"}
 
     def revoke(self) -> None:
         """Says that a service refused the token: the next one who asks gets another."""

@@ -19,6 +19,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
     "hosted_vllm": "openai:build",
     "local": "local:build",
+    "vertex_ai": "vertex:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
 `voxgate_server.providers`. Imported when a deployment needs them: what they need may be an extra."""
