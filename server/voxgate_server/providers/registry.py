@@ -17,6 +17,7 @@ ENTRY_POINTS = "voxgate.providers"
 
 PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
+    "gemini": "gemini:build",
     "hosted_vllm": "openai:build",
     "local": "local:build",
     "vertex_ai": "vertex:build",
