@@ -80,10 +80,8 @@ class GoogleTokenEmulator(Emulator):
 
     def judge(self, record: Record) -> tuple[str, bytes]:
         path = record.path.partition("?")[0]
-        if (record.method, path) == ("GET", "/computeMetadata/v1/instance/service-accounts/default/token"):
-            if record.headers.get("metadata-flavor") != "Google":
-                raise Refused(403, b"Missing Metadata-Flavor:Google header.")
-            return self._token()
+        if record.method == "GET" and path.startswith("/computeMetadata/v1/"):
+            return self._metadata(record, path.removeprefix("/computeMetadata/v1/"))
         if (record.method, path) != ("POST", "/token"):
             raise Refused(404, b"")
         if record.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
@@ -99,6 +97,20 @@ class GoogleTokenEmulator(Emulator):
             case _:
                 raise TokenRefused("unsupported_grant_type", "Invalid grant_type")
         return self._token()
+
+    def _metadata(self, record: Record, path: str) -> tuple[str, bytes]:
+        if record.headers.get("metadata-flavor") != "Google":
+            raise Refused(403, b"Missing Metadata-Flavor:Google header.")
+        match path.removeprefix("instance/service-accounts/").split("/"):
+            case ["default", ""]:
+                info = {"aliases": ["default"], "email": self.email, "scopes": [SCOPE]}
+                return "application/json", json.dumps(info).encode()
+            case ["default" | self.email, "token"]:
+                return self._token()
+        raise Refused(404, b"")
+
+    def answer_headers(self, record: Record) -> dict[str, str]:
+        return {"metadata-flavor": "Google"} if record.path.startswith("/computeMetadata/") else {}
 
     def _token(self) -> tuple[str, bytes]:
         token = f"ya29.emulated-token-{len(self.issued) + 1}"

@@ -7,6 +7,7 @@ and one that is longer is refused before anything is sent.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 
 import httpx
 import msgspec
@@ -19,6 +20,7 @@ from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.errors import AudioTooLarge, DeadlineExceeded, UnsupportedAudio
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.base import Attempt
+from voxgate_server.providers.google_errors import google_refusal
 from voxgate_server.providers.http_call import HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.options import is_translation
@@ -58,6 +60,7 @@ class SpeechV2Provider:
         allowed_extra_params: Names callers may use in `extra_params` besides the harmless ones.
         default_params: Parameters of every request whose caller does not set them, by Google's names.
         name: The provider's name in messages and reports.
+        credential: Name of the parameter the operator has to check when Google refuses the credential.
         secrets: Strings that never appear in a message.
         transport: Instead of connections of its own, for tests.
 
@@ -79,6 +82,7 @@ class SpeechV2Provider:
         allowed_extra_params: Iterable[str] = (),
         default_params: Mapping[str, object] | None = None,
         name: str = "vertex_ai",
+        credential: str = "vertex_credentials",
         secrets: Iterable[str] = (),
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -106,6 +110,7 @@ class SpeechV2Provider:
             self._upstream,
             headers=header_pairs({}, extra),
             timeout=timeout,
+            refusal=partial(google_refusal, self._upstream, credential=credential),
             transport=transport,
         )
         family = self._family

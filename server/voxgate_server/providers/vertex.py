@@ -1,4 +1,4 @@
-"""Google Cloud, `vertex_ai/…`: Speech-to-Text v2 for the models that are made for it."""
+"""Google Cloud, `vertex_ai/…`: Gemini for the models of that name, Speech-to-Text v2 for all others."""
 
 import contextlib
 import re
@@ -9,7 +9,10 @@ from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
 from voxgate_server.errors import ProviderCredential
 from voxgate_server.providers.base import Attempt, Provider, ProviderParams
+from voxgate_server.providers.gemini import GeminiProvider
+from voxgate_server.providers.gemini_models import VERTEX_MEDIA_TYPES
 from voxgate_server.providers.google_auth import TokenSource, load_credentials
+from voxgate_server.providers.http_call import checked_base, header_pairs
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.speech_v2 import SpeechV2Provider
 from voxgate_server.providers.speech_v2_request import family_of
@@ -20,6 +23,8 @@ __all__ = ["VertexProvider", "build"]
 _PROJECT = re.compile(r"(?:[a-z0-9.\-]{1,253}:)?[a-z0-9][a-z0-9\-]{0,62}")
 _LOCATION = re.compile(r"[a-z][a-z0-9\-]{0,62}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@\-]{0,127}")
+_TRANSCRIBE_SECONDS = 900
+"""What gemini-3.5-transcribe takes on Vertex AI; at AI Studio it is an hour."""
 
 
 class VertexProvider:
@@ -83,16 +88,20 @@ def build(params: ProviderParams) -> Provider:
     location = params.get("vertex_location", "VERTEXAI_LOCATION", "VERTEX_LOCATION")
     if location is not None and not _LOCATION.fullmatch(location):
         raise ValueError("vertex_location is not the name of a Google location")
+    make = _gemini if params.model.startswith("gemini-") else _speech
     if credentials is None:
-        return _speech(params, project, location, _Key(key or ""))
+        return make(params, project, location, _Key(key or ""))
     tokens = TokenSource(credentials, Upstream(params.provider, params.model))
-    return VertexProvider(_speech(params, project, location, tokens), tokens)
+    return VertexProvider(make(params, project, location, tokens), tokens)
 
 
 class _Key:
     """An API key, for places that take one instead of a token."""
 
+    quota_project = None
+
     def __init__(self, key: str) -> None:
+        header_pairs({"x-goog-api-key": key}, {})
         self._key = key
 
     async def headers(self, _attempt: Attempt) -> Mapping[str, str]:
@@ -100,9 +109,8 @@ class _Key:
 
 
 def _speech(params: ProviderParams, project: str, location: str | None, account: TokenSource | _Key) -> Provider:
-    extra = dict(params.extra_headers)
-    if isinstance(account, TokenSource) and not any(name.lower() == "x-goog-user-project" for name in extra):
-        extra["x-goog-user-project"] = account.quota_project or project
+    # Google's own libraries name the project that pays in this header when the account belongs to another one.
+    payer = account.quota_project or (project if isinstance(account, TokenSource) else None)
     return SpeechV2Provider(
         name=params.provider,
         model=params.model,
@@ -110,9 +118,48 @@ def _speech(params: ProviderParams, project: str, location: str | None, account:
         location=location or family_of(params.model).location,
         headers=account.headers,
         api_base=params.get("api_base"),
-        extra_headers=extra,
+        extra_headers=_with_payer(params.extra_headers, payer),
         drop_params=params.drop_params,
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
         secrets=[params.get("api_key") or ""],
+        credential=_credential(account),
     )
+
+
+def _gemini(params: ProviderParams, project: str, location: str | None, account: TokenSource | _Key) -> Provider:
+    location = location or "global"
+    match location:
+        case "global":
+            host = "aiplatform.googleapis.com"
+        case "us" | "eu":
+            host = f"aiplatform.{location}.rep.googleapis.com"
+        case _:
+            host = f"{location}-aiplatform.googleapis.com"
+    place = f"/v1/projects/{project}/locations/{location}/publishers/google/models/{params.model}"
+    return GeminiProvider(
+        name=params.provider,
+        model=params.model,
+        base=checked_base(params.get("api_base") or f"https://{host}", f"{params.provider}/{params.model}"),
+        path=lambda method: f"{place}:{method}",
+        headers=account.headers,
+        files_api=False,
+        secrets=[params.get("api_key") or ""],
+        credential=_credential(account),
+        media_types=VERTEX_MEDIA_TYPES,
+        max_audio_seconds=_TRANSCRIBE_SECONDS if "transcribe" in params.model else None,
+        drop_params=params.drop_params,
+        allowed_extra_params=params.allowed_extra_params,
+        default_params=params.default_params,
+        extra_headers=_with_payer(params.extra_headers, account.quota_project),
+    )
+
+
+def _with_payer(extra_headers: Mapping[str, str], project: str | None) -> Mapping[str, str]:
+    if project is None or any(name.lower() == "x-goog-user-project" for name in extra_headers):
+        return extra_headers
+    return {**extra_headers, "x-goog-user-project": project}
+
+
+def _credential(account: TokenSource | _Key) -> str:
+    return "vertex_credentials" if isinstance(account, TokenSource) else "api_key"
