@@ -1,30 +1,40 @@
 """Google's Speech-to-Text v2: the chirp models and their elders, by the synchronous `recognize`.
 
 Google wants the whole recording at once and takes one minute of it. So the recording is measured while it comes in,
-and one that is longer is refused before anything is sent.
+and one that is longer is cut at pauses and sent in pieces; so is one of which Google would not hear everything. Where
+there is nobody to cut it (PyAV is not installed) it is refused before anything is sent.
 """
 
 import asyncio
+import binascii
+import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
 from google.protobuf.duration_pb2 import Duration
+from voxgate.transcription.v1.audio_pb2 import AudioEncoding, RawAudioFormat
 from voxgate.transcription.v1.config_pb2 import ResponseFormat, TimestampGranularity
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
+from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.audio.duration import DurationProbe
+from voxgate_server.audio.sniff import HEAD_BYTES
+from voxgate_server.audio.splitting import SAMPLE_RATE, Piece, Splitter
 from voxgate_server.errors import AudioTooLarge, DeadlineExceeded, UnsupportedAudio
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.base import Attempt
 from voxgate_server.providers.google_errors import google_refusal
-from voxgate_server.providers.http_call import HttpCall, checked_base, header_pairs, raw_payload
+from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.options import is_translation
 from voxgate_server.providers.speech_v2_answer import fill_from_results, speaker_turns
+from voxgate_server.providers.speech_v2_audio import MEDIA_TYPES, heard_whole
 from voxgate_server.providers.speech_v2_languages import LANGUAGES
 from voxgate_server.providers.speech_v2_request import (
     CALLERS_PARAMS,
@@ -38,10 +48,24 @@ from voxgate_server.providers.speech_v2_request import (
 __all__ = ["SpeechV2Provider"]
 
 _MAX_SECONDS = 60.0
+_PIECE_SECONDS = 55.0
+"""Google has been seen to refuse recordings a little shorter than its minute."""
 _MAX_BODY = 10 << 20
 """Bytes of a request; a recording is written in base64 and grows by a third."""
 _MAX_AUDIO_BYTES = (_MAX_BODY - (64 << 10)) // 4 * 3
-_MEDIA_TYPES = ("audio/amr", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav", "audio/webm")
+_MAX_SPLIT_SECONDS = 4 * 3600
+_AT_A_TIME = 4
+"""Pieces of one recording that are with Google at the same time."""
+_RAW_PIECE = RawAudioFormat(encoding=AudioEncoding.AUDIO_ENCODING_PCM_S16LE, sample_rate_hertz=SAMPLE_RATE)
+_JSON = {"content-type": "application/json"}
+
+
+class _Recording(NamedTuple):
+    """What is known of a recording that is there."""
+
+    seconds: float | None
+    size: int
+    heard_whole: bool | None
 
 
 class SpeechV2Provider:
@@ -62,6 +86,7 @@ class SpeechV2Provider:
         name: The provider's name in messages and reports.
         credential: Name of the parameter the operator has to check when Google refuses the credential.
         secrets: Strings that never appear in a message.
+        splits: Cut and convert recordings Google does not take as they are; None means where PyAV is installed.
         transport: Instead of connections of its own, for tests.
 
     Raises:
@@ -84,6 +109,7 @@ class SpeechV2Provider:
         name: str = "vertex_ai",
         credential: str = "vertex_credentials",
         secrets: Iterable[str] = (),
+        splits: bool | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         host = "speech.googleapis.com" if location == "global" else f"{location}-speech.googleapis.com"
@@ -113,6 +139,11 @@ class SpeechV2Provider:
             refusal=partial(google_refusal, self._upstream, credential=credential),
             transport=transport,
         )
+        splits = Splitter.is_available() if splits is None else splits
+        self._splitter = (
+            Splitter(piece_seconds=_PIECE_SECONDS, max_audio_seconds=_MAX_SPLIT_SECONDS) if splits else None
+        )
+        self._longest = _PIECE_SECONDS if splits else _MAX_SECONDS
         family = self._family
         self._capabilities = ModelCapabilities(
             response_formats=family.formats,
@@ -123,9 +154,9 @@ class SpeechV2Provider:
             languages=sorted(code for code in LANGUAGES if len(code) == 2),
             diarization=family.diarization is not None,
             translation=family.translation,
-            max_audio_duration=Duration(seconds=int(_MAX_SECONDS)),
-            max_audio_bytes=_MAX_AUDIO_BYTES,
-            media_types=_MEDIA_TYPES,
+            max_audio_duration=Duration(seconds=_MAX_SPLIT_SECONDS if splits else int(_MAX_SECONDS)),
+            max_audio_bytes=0 if splits else _MAX_AUDIO_BYTES,
+            media_types=() if splits else MEDIA_TYPES,
             options=sorted({*family.options, "chunking_strategy", *CALLERS_PARAMS, *self._allowed_extra_params}),
             needs_length=True,
         )
@@ -146,8 +177,10 @@ class SpeechV2Provider:
         return self._capabilities
 
     async def aclose(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and ends the processes that cut recordings."""
         await self._http.aclose()
+        if self._splitter is not None:
+            await self._splitter.aclose()
 
     async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
         """Runs one attempt and yields exactly one event, `done`.
@@ -155,11 +188,12 @@ class SpeechV2Provider:
         Raises:
             UnsupportedParameter: The model cannot do what an option asks for; nothing was sent.
             UnsupportedAudio: Google does not read such audio; nothing was sent.
-            AudioTooLarge: More than a minute, or more bytes than a request may have.
+            AudioTooLarge: Longer than four hours, or than a minute where it cannot be cut.
             DeadlineExceeded: The time was over before anything was sent.
             ProviderError: Google did not answer well; the class says in what way.
             VoxgateError: Whatever the spool's cursor raises, unchanged.
         """
+        who = str(self._upstream)
         raw = attempt.audio.raw_format if attempt.audio.HasField("raw_format") else None
         config = build_config(
             attempt.config,
@@ -168,59 +202,47 @@ class SpeechV2Provider:
             defaults=self._default_params,
             allowed_extra_params=self._allowed_extra_params,
             dropped=attempt.dropped_params if self._drop_params else None,
-            who=str(self._upstream),
+            who=who,
         )
-        config |= decoding_config(raw, str(self._upstream))
-        self._check_kind(attempt)
-        seconds = await self._measure(attempt)
-        encoded = msgspec.json.encode(config)
-        if attempt.config.debug.include_raw_request:
-            attempt.raw_request = raw_payload("application/json", b'{"config":%b}' % encoded, self._upstream.secrets)
-        body = AudioBody(
-            attempt.spool,
-            content_type="application/json",
-            head=b'{"config":%b,"content":"' % encoded,
-            tail=b'"}',
-            in_base64=True,
-        )
-        answer = await self._http.send(attempt, self._url, body, headers=await self._authorised(attempt))
+        decoding = decoding_config(raw, who)
+        recording = await self._measure(attempt, raw)
         event = TranscriptionEvent()
-        transcription = event.done.transcription
-        await self._http.parse(answer, lambda data: fill_from_results(transcription, data, self._upstream))
-        transcription.task = "translate" if is_translation(attempt.config) else "transcribe"
+        target = event.done.transcription
+        if self._goes_as_it_is(recording, config):
+            self._show(attempt, config | decoding)
+            head, tail = _around(config | decoding)
+            body = AudioBody(attempt.spool, content_type="application/json", head=head, tail=tail, in_base64=True)
+            answer = await self._http.send(attempt, self._url, body, headers=await self._authorised(attempt))
+            await self._http.parse(answer, lambda data: fill_from_results(target, data, self._upstream))
+            if recording.seconds is not None:
+                target.duration = recording.seconds
+        else:
+            self._show(attempt, config | decoding_config(_RAW_PIECE, who))
+            await self._in_pieces(attempt, raw, config | decoding_config(_RAW_PIECE, who), target)
+        target.task = "translate" if is_translation(attempt.config) else "transcribe"
         if attempt.config.response_format == ResponseFormat.RESPONSE_FORMAT_DIARIZED_JSON:
-            speaker_turns(transcription)
-        if seconds is not None:
-            transcription.duration = seconds
+            speaker_turns(target)
         yield event
 
-    def _check_kind(self, attempt: Attempt) -> None:
-        kind = attempt.kind
-        if kind is not None and kind.media_type not in _MEDIA_TYPES:
-            raise UnsupportedAudio(
-                f"{self._upstream} does not read {kind.name}. Send WAV, FLAC, MP3, M4A, or Opus in Ogg or WebM.",
-                param="file",
-                metadata={"detected": kind.name, "provider": self._name},
-            )
-
-    async def _measure(self, attempt: Attempt) -> float | None:
-        """Waits for all of the recording; tells its length in seconds where it can be known.
+    async def _measure(self, attempt: Attempt, raw: RawAudioFormat | None) -> _Recording:
+        """Waits for all of the recording.
 
         Raises:
-            AudioTooLarge: It is more than Google takes.
+            AudioTooLarge: It has more bytes than can be dealt with.
             DeadlineExceeded: It was not there in time.
             VoxgateError: Whatever the spool's cursor raises, unchanged.
         """
-        raw = attempt.audio.raw_format if attempt.audio.HasField("raw_format") else None
         probe = DurationProbe(raw)
+        head = bytearray()
         size = 0
-        self._check_size(max(attempt.audio.size_bytes, attempt.spool.size))
+        self._check_size(max(attempt.audio.size_bytes, attempt.spool.size), cut=self._splitter is not None)
         try:
             async with asyncio.timeout(attempt.deadline - time.monotonic()) as limit:
                 async for chunk in attempt.spool.cursor():
                     probe.feed(chunk)
+                    head += chunk[: max(HEAD_BYTES - len(head), 0)]
                     size += len(chunk)
-                    self._check_size(size)
+                    self._check_size(size, cut=self._splitter is not None)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -228,25 +250,99 @@ class SpeechV2Provider:
                 "The time for the call was over while the recording was still coming in. Send it faster, or allow the "
                 "call more time."
             ) from None
-        seconds = probe.seconds()
-        if seconds is not None and seconds > _MAX_SECONDS:
-            raise self._too_large(f"is {seconds:.1f} seconds long", "limit_seconds", f"{_MAX_SECONDS:g}", "seconds")
-        return seconds
+        return _Recording(probe.seconds(), size, heard_whole(attempt.kind, bytes(head), raw))
 
-    def _check_size(self, size: int) -> None:
-        if size > _MAX_AUDIO_BYTES:
-            raise self._too_large(
-                f"has more than {_MAX_AUDIO_BYTES} bytes", "limit_bytes", str(_MAX_AUDIO_BYTES), "bytes"
-            )
+    def _check_size(self, size: int, *, cut: bool) -> None:
+        if not cut and size > _MAX_AUDIO_BYTES:
+            raise self._too_large(f"has more than {_MAX_AUDIO_BYTES} bytes", _MAX_AUDIO_BYTES, "bytes")
 
-    def _too_large(self, what: str, key: str, limit: str, unit: str) -> AudioTooLarge:
+    def _check_length(self, seconds: float | None, *, whole: bool) -> None:
+        if seconds is not None and seconds > self._longest:
+            what = f"is {seconds:.1f} seconds long" + (", its speakers or channels are asked for," if whole else "")
+            raise self._too_large(what, round(self._longest), "seconds")
+
+    def _goes_as_it_is(self, recording: _Recording, config: Mapping[str, Any]) -> bool:
+        """Whether one request takes it, rather than pieces of it.
+
+        Raises:
+            AudioTooLarge: It has to be cut and cannot be.
+            UnsupportedAudio: It has to be converted and cannot be.
+        """
+        channels = "multiChannelMode" in config["features"]
+        # The speakers and the channels of one piece are not those of the next.
+        whole = channels or "diarizationConfig" in config["features"]
+        if self._splitter is None or whole:
+            self._check_length(recording.seconds, whole=whole)
+        if self._splitter is None or channels:
+            self._check_size(recording.size, cut=False)
+            if recording.heard_whole is False and not channels:
+                raise UnsupportedAudio(
+                    f"{self._upstream} does not hear all of this recording: it reads one channel, and few codecs. Send "
+                    "mono WAV with 16 bits, FLAC, MP3, or Opus in Ogg or WebM.",
+                    param="file",
+                    metadata={"provider": self._name},
+                )
+            return True
+        if not recording.heard_whole or recording.seconds is None:
+            return False
+        return recording.seconds <= self._longest and recording.size <= _MAX_AUDIO_BYTES
+
+    async def _in_pieces(
+        self, attempt: Attempt, raw: RawAudioFormat | None, config: Mapping[str, Any], target: Transcription
+    ) -> None:
+        """Sends the recording in pieces, a few at a time, and puts the answers together in order."""
+        assert self._splitter is not None
+        head, tail = _around(config)
+        alone = "diarizationConfig" in config["features"]
+        asked: deque[tuple[Piece, asyncio.Task[Answer]]] = deque()
+        end = 0.0
+        try:
+            async with contextlib.aclosing(self._splitter.pieces(attempt.spool, raw, attempt.deadline)) as pieces:
+                async for piece in pieces:
+                    if alone:
+                        self._check_length(piece.start + piece.seconds, whole=True)
+                    body = head + binascii.b2a_base64(piece.pcm, newline=False) + tail
+                    asked.append((piece, asyncio.create_task(self._ask(attempt, body), name="voxgate-speech-piece")))
+                    end = piece.start + piece.seconds
+                    if len(asked) >= _AT_A_TIME:
+                        await self._take(target, *asked.popleft())
+            while asked:
+                await self._take(target, *asked.popleft())
+        finally:
+            for _, task in asked:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in asked), return_exceptions=True)
+        target.duration = end
+
+    async def _ask(self, attempt: Attempt, body: bytes) -> Answer:
+        headers = {**_JSON, **await self._authorised(attempt)}
+        return await self._http.send(attempt, self._url, body, headers=headers)
+
+    async def _take(self, target: Transcription, piece: Piece, task: "asyncio.Task[Answer]") -> None:
+        answer = await task
+        await self._http.parse(
+            answer,
+            lambda data: fill_from_results(target, data, self._upstream, offset=piece.start, seconds=piece.seconds),
+        )
+
+    def _too_large(self, what: str, limit: int, unit: str) -> AudioTooLarge:
         return AudioTooLarge(
             f"The recording {what} and {self._upstream} takes at most {limit} {unit}. Send it in parts, or choose a "
             "model without this limit.",
             param="file",
-            metadata={key: limit, "provider": self._name},
+            metadata={f"limit_{unit}": str(limit), "provider": self._name},
         )
+
+    def _show(self, attempt: Attempt, config: Mapping[str, Any]) -> None:
+        if attempt.config.debug.include_raw_request:
+            encoded = msgspec.json.encode({"config": config})
+            attempt.raw_request = raw_payload("application/json", encoded, self._upstream.secrets)
 
     async def _authorised(self, attempt: Attempt) -> Mapping[str, str]:
         headers = await self._headers(attempt)
         return {header: value for header, value in headers.items() if header not in self._operators_headers}
+
+
+def _around(config: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """What stands before and after the recording."""
+    return b'{"config":%b,"content":"' % msgspec.json.encode(config), b'"}'

@@ -20,7 +20,9 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)s", re.ASCII)
 _INT32 = 2**31 - 1
 
 
-def fill_from_results(target: Transcription, body: bytes, upstream: Upstream, *, offset: float = 0.0) -> None:
+def fill_from_results(
+    target: Transcription, body: bytes, upstream: Upstream, *, offset: float = 0.0, seconds: float = math.inf
+) -> None:
     """Adds a RecognizeResponse to `target`: segments, words, text, languages, and the billed seconds.
 
     Speakers keep Google's labels; `speaker_turns` gives them ours.
@@ -30,6 +32,7 @@ def fill_from_results(target: Transcription, body: bytes, upstream: Upstream, *,
         body: The whole answer.
         upstream: Who sent it, for messages.
         offset: Where in the recording the audio of this answer begins, in seconds.
+        seconds: Length of that audio: no time is beyond it.
 
     Raises:
         ProviderGarbled: It is not a JSON object, or an error in disguise.
@@ -53,10 +56,10 @@ def fill_from_results(target: Transcription, body: bytes, upstream: Upstream, *,
     for result in results:
         alternatives = _objects(result.get("alternatives"))
         text = _text(alternatives[0].get("transcript")).strip() if alternatives else ""
-        words = _words(alternatives[0], result, offset) if alternatives else []
+        words = _words(alternatives[0], result, offset, offset + seconds) if alternatives else []
         _keep_language(target, _text(result.get("languageCode")))
         end = _seconds(result.get("resultEndOffset"))
-        ends = previous_end if end is None else offset + end
+        ends = previous_end if end is None else min(offset + end, offset + seconds)
         # Channels that were told apart come one after the other, each from the start.
         start = words[0].start if words else min(previous_end, ends)
         end = max(start, words[-1].end if words else ends)
@@ -106,7 +109,7 @@ def speaker_turns(target: Transcription) -> None:
         )
 
 
-def _words(alternative: dict[str, Any], result: dict[str, Any], offset: float) -> list[TranscriptionWord]:
+def _words(alternative: dict[str, Any], result: dict[str, Any], offset: float, last: float) -> list[TranscriptionWord]:
     words = []
     previous_end = offset
     channel = result.get("channelTag")
@@ -117,8 +120,9 @@ def _words(alternative: dict[str, Any], result: dict[str, Any], offset: float) -
         if not text or (start is None and end is None and not speaker):
             # Without times or a speaker a word has nothing that the text has not.
             continue
-        begin = max(offset + (start or 0.0), previous_end if start is None else 0.0)
-        word = TranscriptionWord(word=text, start=begin, end=max(begin, begin if end is None else offset + end))
+        begin = min(max(offset + (start or 0.0), previous_end if start is None else 0.0), last)
+        ends = begin if end is None else min(max(begin, offset + end), last)
+        word = TranscriptionWord(word=text, start=begin, end=ends)
         previous_end = word.end
         confidence = item.get("confidence")
         if isinstance(confidence, (int, float)) and not isinstance(confidence, bool) and 0 < confidence <= 1:
