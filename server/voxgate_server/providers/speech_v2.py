@@ -26,7 +26,13 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.sniff import HEAD_BYTES
 from voxgate_server.audio.splitting import SAMPLE_RATE, Piece, Splitter
-from voxgate_server.errors import AudioTooLarge, DeadlineExceeded, UnsupportedAudio
+from voxgate_server.errors import (
+    AudioTooLarge,
+    DeadlineExceeded,
+    ProviderRateLimited,
+    ProviderUnavailable,
+    UnsupportedAudio,
+)
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.base import Attempt
 from voxgate_server.providers.google_errors import google_refusal
@@ -56,6 +62,9 @@ _MAX_AUDIO_BYTES = (_MAX_BODY - (64 << 10)) // 4 * 3
 _MAX_SPLIT_SECONDS = 4 * 3600
 _AT_A_TIME = 4
 """Pieces of one recording that are with Google at the same time."""
+_PATIENCE_SECONDS = 0.5
+"""Before a piece that failed is sent again, where Google does not say when."""
+_LONGEST_WAIT_SECONDS = 10.0
 _RAW_PIECE = RawAudioFormat(encoding=AudioEncoding.AUDIO_ENCODING_PCM_S16LE, sample_rate_hertz=SAMPLE_RATE)
 _JSON = {"content-type": "application/json"}
 
@@ -315,6 +324,17 @@ class SpeechV2Provider:
         target.duration = end
 
     async def _ask(self, attempt: Attempt, body: bytes) -> Answer:
+        try:
+            return await self._send(attempt, body)
+        except (ProviderUnavailable, ProviderRateLimited) as error:
+            # Once more: with many pieces one such failure is likely, and the others are paid for.
+            wait = _PATIENCE_SECONDS if error.retry_after is None else error.retry_after
+            if wait > _LONGEST_WAIT_SECONDS:
+                raise
+        await self._http.pause(attempt, wait)
+        return await self._send(attempt, body)
+
+    async def _send(self, attempt: Attempt, body: bytes) -> Answer:
         headers = {**_JSON, **await self._authorised(attempt)}
         return await self._http.send(attempt, self._url, body, headers=headers)
 
