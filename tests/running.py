@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiohttp.abc import AbstractResolver
 from grpc import aio
 from voxgate.admin.v1.admin_service_pb2_grpc import AdminServiceStub
 from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceStub
@@ -71,12 +72,13 @@ async def running(
     *,
     portkey: PortkeySettings | None = None,
     admin: bool = False,
+    resolver: AbstractResolver | None = None,
 ) -> AsyncIterator[Gateway]:
     """Runs the configuration (LiteLLM's YAML) until the block ends; with its admin listener if asked for."""
     file = directory / "voxgate.yaml"
     file.write_text(textwrap.dedent(config))
     loaded = load_config(file, environ={} if environ is None else environ)
-    app = App(loaded.config, environ=loaded.environment)
+    app = App(loaded.config, environ=loaded.environment, resolver=resolver)
     if portkey is not None:
         app._portkey.settings = portkey
     try:

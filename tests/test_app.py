@@ -92,9 +92,11 @@ class TestSettings:
               context_window_fallbacks: [{a: [c]}]
               content_policy_fallbacks: [{a: [d]}]
             general_settings: {dangerously_allow_mock_testing_request_params: true}
+            voxgate: {empty_transcript: fallback}
         """
         async with built(tmp_path, config) as app:
             settings = app.gateway.router.settings
+            assert settings.empty_falls_back
             assert settings.strategy is STRATEGIES["usage-based-routing-v2"]
             assert (settings.num_retries, settings.max_fallbacks, settings.tag_filtering) == (0, 1, True)
             assert settings.fallbacks == {"a": ("b",)}
@@ -105,6 +107,7 @@ class TestSettings:
     async def test_drills_need_permission(self, tmp_path: Path) -> None:
         async with built(tmp_path, "model_list: []") as app:
             assert not app.gateway.limits.allow_drills
+            assert not app.gateway.router.settings.empty_falls_back
 
     @pytest.mark.parametrize(("retries", "attempts"), [(0, 1), (1, 2)])
     async def test_retries(self, emulator: OpenAIEmulator, tmp_path: Path, retries: int, attempts: int) -> None:

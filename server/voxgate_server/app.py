@@ -5,14 +5,16 @@ import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from voxgate_server.audio.spool import SpoolStore
+from voxgate_server.call import Caller
 from voxgate_server.config import GatewayConfig, ModelEntry
+from voxgate_server.config.hosts import Network
 from voxgate_server.edges.grpc.admin import AdminServicer
 from voxgate_server.edges.grpc.server import GrpcServer, admin_services, public_services
 from voxgate_server.edges.identity import Identity
@@ -25,9 +27,13 @@ from voxgate_server.providers.registry import build_for_caller, build_provider, 
 from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
 from voxgate_server.routing.health import Health, HealthSettings
 from voxgate_server.routing.portkey_plan import PortkeyPlanner, PortkeySettings
+from voxgate_server.routing.portkey_pool import DeploymentFactory
 from voxgate_server.routing.router import Router, RouterSettings
 from voxgate_server.routing.strategies import STRATEGIES
 from voxgate_server.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
 __all__ = ["App", "Listening"]
 
@@ -58,10 +64,16 @@ class App:
         config: The configuration.
         environ: Where providers' usual variables are looked up; None means the process's environment.
         worker: Number of this process among those that share the ports, from 1; None when it is the only one.
+        resolver: Finds the addresses of hosts that callers name; None means the system's.
     """
 
     def __init__(
-        self, config: GatewayConfig, *, environ: Mapping[str, str] | None = None, worker: int | None = None
+        self,
+        config: GatewayConfig,
+        *,
+        environ: Mapping[str, str] | None = None,
+        worker: int | None = None,
+        resolver: "AbstractResolver | None" = None,
     ) -> None:
         self._config = config
         settings = config.voxgate
@@ -85,8 +97,11 @@ class App:
                 allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,
             ),
         )
-        self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _deployment_for_caller)
-        self._identity = Identity(config.master_key.get_secret_value() if config.master_key else None)
+        self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _factory_for_callers(resolver))
+        self._identity = Identity(
+            config.master_key.get_secret_value() if config.master_key else None,
+            {one.key.get_secret_value(): Caller(key_id=one.name, models=one.models or None) for one in settings.keys},
+        )
         self._ready = False
         self._created, self._worker = Timestamp(), worker
         self._created.GetCurrentTime()
@@ -192,6 +207,7 @@ def _router_settings(config: GatewayConfig) -> RouterSettings:
         num_retries=config.num_retries,
         strategy=STRATEGIES[router.routing_strategy],
         tag_filtering=router.enable_tag_filtering,
+        empty_falls_back=config.voxgate.empty_transcript == "fallback",
         hedging={group: hedging.percentile for group, hedging in config.voxgate.hedging.items()},
     )
 
@@ -201,7 +217,7 @@ def _portkey_settings(config: GatewayConfig) -> PortkeySettings:
     return PortkeySettings(
         configs=portkey.configs,
         allow_caller_credentials=portkey.allow_caller_credentials,
-        custom_hosts=frozenset(portkey.custom_hosts),
+        custom_hosts={one.host: one.addresses for one in portkey.custom_hosts},
         credentials={
             name: {key: str(value) for key, value in values.items() if value is not None}
             for name, values in config.credentials.items()
@@ -225,6 +241,7 @@ def _table(config: GatewayConfig, environ: Mapping[str, str], retire: Callable[[
         wildcards=wildcards,
         groups=[entry.model_name for entry in config.model_list if not entry.is_wildcard],
         aliases=config.aliases,
+        hidden=config.hidden_aliases,
         created=created,
         retire=retire,
     )
@@ -254,6 +271,7 @@ def _deployment(
         timeout=config.attempt_seconds(entry),
         tags=frozenset(params.tags),
         cost_per_second=config.cost_per_second(entry),
+        drops_params=config.drops_params(entry),
     )
 
 
@@ -286,10 +304,13 @@ def _wildcard(entry: ModelEntry, config: GatewayConfig, environ: Mapping[str, st
     return Wildcard(entry.model_name, make, accepts)
 
 
-def _deployment_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Deployment:
-    # Its name leads nowhere: it is in no table, so that callers see nothing of each other's.
-    made = build_for_caller(provider, model, params)
-    return Deployment(id=f"portkey-{secrets.token_hex(8)}", group=f"{provider}/{model}", provider=made)
+def _factory_for_callers(resolver: "AbstractResolver | None") -> DeploymentFactory:
+    def make(provider: str, model: str, params: Mapping[str, str], networks: Sequence[Network] | None) -> Deployment:
+        made = build_for_caller(provider, model, params, networks, resolver)
+        # Its name leads nowhere: it is in no table, so that callers see nothing of each other's.
+        return Deployment(id=f"portkey-{secrets.token_hex(8)}", group=f"{provider}/{model}", provider=made)
+
+    return make
 
 
 def _tls_files(config: GatewayConfig) -> TlsFiles | None:

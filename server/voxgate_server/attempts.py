@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator
 
@@ -17,7 +18,14 @@ from voxgate.transcription.v1.extra_fields_pb2 import (
 )
 
 from voxgate_server.call import Call
-from voxgate_server.errors import DeadlineExceeded, DrillFailure, ProviderGarbled, ProviderTimeout, VoxgateError
+from voxgate_server.errors import (
+    DeadlineExceeded,
+    DrillFailure,
+    EmptyTranscript,
+    ProviderGarbled,
+    ProviderTimeout,
+    VoxgateError,
+)
 from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.route import Try
 from voxgate_server.telemetry.metrics import Metrics
@@ -36,7 +44,7 @@ _LONG = 5000
 
 
 async def run_attempt(
-    call: Call, step: Try, *, metrics: Metrics, show_payloads: bool
+    call: Call, step: Try, *, metrics: Metrics, show_payloads: bool, empty_is_failure: bool = False
 ) -> AsyncGenerator[TranscriptionEvent, None]:
     """One attempt: its events, and an account of it in the call, in the deployment's health and in the metrics.
 
@@ -45,13 +53,24 @@ async def run_attempt(
         step: Whom to ask, and until when.
         metrics: Where it is counted.
         show_payloads: Raw requests and answers may be shown to the caller who asked for them.
+        empty_is_failure: A transcript without text is one, unless a part of it went out already; the first one is
+            kept as `call.empty`.
 
     Raises:
+        EmptyTranscript: See above.
         VoxgateError: It failed; `provider_status` has the provider's HTTP status.
     """
     provider, health = step.deployment.provider, step.deployment.health
     started = time.monotonic()
-    attempt = Attempt(call.request_id, step.hop.config, call.audio, call.spool, step.deadline, call.kind)
+    attempt = Attempt(
+        call.request_id,
+        step.hop.config,
+        call.audio,
+        call.spool,
+        step.deadline,
+        call.kind,
+        max_audio_bytes=provider.capabilities.max_audio_bytes,
+    )
     report = attempt.report
     report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
     report.outcome = ATTEMPT_OUTCOME_CANCELLED
@@ -68,12 +87,13 @@ async def run_attempt(
         async with contextlib.aclosing(provider.transcribe(attempt)) as events:
             async for event in events:
                 if event.HasField("done"):
-                    report.outcome = ATTEMPT_OUTCOME_SUCCEEDED
                     _set_latency(report.latency, started)
-                    call.served_by = step
+                    answer = functools.partial(_answer, call, step, attempt, event, show_payloads=show_payloads)
+                    if empty_is_failure and first and not event.done.transcription.text.strip():
+                        call.empty = call.empty or answer
+                        raise EmptyTranscript(f"{provider.name} heard nothing in the recording.")
                     audio_seconds = event.done.transcription.duration or None
-                    await _complete(call, attempt, event, show_payloads=show_payloads)
-                    yield event
+                    yield await answer()
                     return
                 if first and call.streamed:
                     event.extra_fields.CopyFrom(_provenance(call, attempt))
@@ -106,6 +126,18 @@ async def run_attempt(
             health.failed(ended, failure, probe=probe, caller_limited=limited)
 
 
+async def _answer(
+    call: Call, step: Try, attempt: Attempt, event: TranscriptionEvent, *, show_payloads: bool
+) -> TranscriptionEvent:
+    """Makes what an attempt gave the call's answer, complete with all that is told about it."""
+    attempt.report.outcome = ATTEMPT_OUTCOME_SUCCEEDED
+    attempt.report.ClearField("error_code")
+    attempt.report.ClearField("error_message")
+    call.served_by, call.provider_headers = step, attempt.response_headers
+    await _complete(call, attempt, event, show_payloads=show_payloads)
+    return event
+
+
 async def _complete(call: Call, attempt: Attempt, event: TranscriptionEvent, *, show_payloads: bool) -> None:
     transcription = event.done.transcription
     extra = _provenance(call, attempt)
@@ -119,11 +151,12 @@ async def _complete(call: Call, attempt: Attempt, event: TranscriptionEvent, *, 
         if call.config.debug.include_provider_headers:
             extra.provider_response_headers.update(attempt.response_headers)
     transcription.extra_fields.CopyFrom(extra)
+    seconds = call.recording.seconds
     if len(transcription.words) + len(transcription.segments) > _LONG:
         # Hours of speech; making subtitles of them would hold up everybody else.
-        await asyncio.to_thread(complete, transcription, call.config.response_format)
+        await asyncio.to_thread(complete, transcription, call.config, seconds)
     else:
-        complete(transcription, call.config.response_format)
+        complete(transcription, call.config, seconds)
     if call.streamed:
         event.extra_fields.CopyFrom(transcription.extra_fields)
 

@@ -3,18 +3,19 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 from voxgate_server.errors import CancelledByOperator, NotFound
-from voxgate_server.routing.plan import Hop
+from voxgate_server.routing.plan import Hop, Recording
 from voxgate_server.routing.route import Try
 
 __all__ = ["ActiveCalls", "Call", "Caller", "RequestContext", "new_request_id"]
@@ -32,6 +33,19 @@ class Caller:
     key_id: str = "anonymous"
     """Fingerprint of the key, never the key."""
     is_admin: bool = False
+    models: tuple[str, ...] | None = None
+    """Names of the models it may use, each with at most one `*` for any text; None: all of them."""
+
+    def may_use(self, *names: str) -> bool:
+        """Whether it may use a model that goes by any of these names."""
+        return self.models is None or any(_matches(pattern, name) for pattern in self.models for name in names)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    head, star, tail = pattern.partition("*")
+    if not star:
+        return name == pattern
+    return len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,8 @@ class Call:
     """The attempt that gave the answer."""
     last_try: Try | None = None
     """The attempt that was begun last."""
+    empty: Callable[[], Awaitable[TranscriptionEvent]] | None = None
+    """Makes the first transcript without text the answer, when nobody had a better one."""
     provider_headers: dict[str, str] = field(default_factory=dict)
     """What the provider asked last sent along with its answer (an allow-list of its adapter's)."""
     surface: str = ""
@@ -78,6 +94,11 @@ class Call:
     """What runs it, from its opening to its end."""
     cancelled: bool = False
     """An operator has ended it."""
+
+    @property
+    def recording(self) -> Recording:
+        """What is known of the audio by now."""
+        return Recording(size_bytes=max(self.spool.size, self.audio.size_bytes) or None)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""

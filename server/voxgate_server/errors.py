@@ -26,7 +26,9 @@
     └── ProviderError                a provider did not answer well         502  UNAVAILABLE
         ├── ProviderUnavailable      5xx, refused, reset, cut answer        502  UNAVAILABLE
         │   ├── ProviderGarbled      an answer that makes no sense          502  UNAVAILABLE
+        │   │   └── AnswerTooLarge   an answer larger than is read          502  RESOURCE_EXHAUSTED
         │   └── DrillFailure         a failure the caller asked for         502  UNAVAILABLE
+        ├── EmptyTranscript          no text; only among the attempts       502  UNAVAILABLE
         ├── ProviderCredential       it refused the operator's key          502  UNAVAILABLE
         ├── ProviderTimeout          too slow                               504  DEADLINE_EXCEEDED
         ├── ProviderRateLimited      429                                    429  RESOURCE_EXHAUSTED
@@ -44,6 +46,7 @@ from grpc import StatusCode
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
 __all__ = [
+    "AnswerTooLarge",
     "AudioTooLarge",
     "CallerError",
     "Cancelled",
@@ -52,6 +55,7 @@ __all__ = [
     "DeadlineExceeded",
     "DrillFailure",
     "EmptyAudio",
+    "EmptyTranscript",
     "GatewayError",
     "InternalError",
     "InvalidRequest",
@@ -311,10 +315,28 @@ class ProviderGarbled(ProviderUnavailable):
     code = "provider_invalid_response"
 
 
+class AnswerTooLarge(ProviderGarbled):
+    """An answer larger than the gateway reads, be it announced or endless."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED
+    code = "provider_answer_too_large"
+    reason = "UPSTREAM_TOO_LARGE"
+
+
 class DrillFailure(ProviderUnavailable):
     """The caller asked that the first group fails (`mock_testing_fallbacks`)."""
 
     code = "mock_testing_fallbacks"
+
+
+class EmptyTranscript(ProviderError):
+    """It heard nothing, and the operator wants another one to listen (`voxgate.empty_transcript: fallback`).
+
+    Never the end of a call: where nobody hears anything, the first empty transcript is the answer.
+    """
+
+    code = "provider_empty_transcript"
+    reason = "EMPTY_TRANSCRIPT"
 
 
 class ProviderCredential(ProviderError):

@@ -18,6 +18,7 @@ from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.call import ActiveCalls, Call, Caller
 from voxgate_server.errors import (
     Cancelled,
+    EmptyTranscript,
     Overloaded,
     PermissionDenied,
     UnsupportedAudio,
@@ -27,7 +28,7 @@ from voxgate_server.hedging import hedged
 from voxgate_server.routing.final_error import most_useful, with_attempts
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import GaveUp, Route, Try, Wait
-from voxgate_server.routing.router import Router
+from voxgate_server.routing.router import Router, target_model
 from voxgate_server.telemetry import get_logger
 from voxgate_server.telemetry.metrics import Metrics
 from voxgate_server.validation import validate
@@ -83,13 +84,20 @@ class Gateway:
         """Bytes of audio that open calls hold."""
         return self._spools.used_bytes
 
-    def models(self) -> list[Model]:
-        """What callers can ask for, in order of the ids."""
-        return self.router.table.models()
+    def models(self, caller: Caller) -> list[Model]:
+        """What a caller can ask for, in order of the ids."""
+        return [model for model in self.router.table.models() if caller.may_use(model.id, *model.aliases)]
 
-    def model(self, model: str) -> Model:
-        """One model. Raises UnknownModel."""
-        return self.router.table.model(model)
+    def model(self, model: str, caller: Caller) -> Model:
+        """One model.
+
+        Raises:
+            UnknownModel: There is none.
+            PermissionDenied: The caller's key is not for it.
+        """
+        found = self.router.table.model(model)
+        self._check_access(caller, model, "model")
+        return found
 
     def open(
         self,
@@ -161,7 +169,34 @@ class Gateway:
                 param="mock_testing_fallbacks",
             )
         call.config = config
-        call.hops = (planner or self.router.plan)(config)
+        call.hops = self.router.plan(config, call.recording) if planner is None else planner(config)
+        if call.caller.models is not None:
+            self._check_targets(call, config, planned=planner is not None)
+
+    def _check_targets(self, call: Call, config: TranscriptionConfig, *, planned: bool) -> None:
+        """Refuses a plan with a target of the caller's that its key is not for; the operator's own are his business.
+
+        Args:
+            call: Whose plan it is.
+            config: The call's options.
+            planned: A planner chose the targets, for which the options' own model may stand for nothing.
+        """
+        if not planned:
+            self._check_access(call.caller, config.model, "model")
+        for index, fallback in enumerate(config.routing.fallbacks):
+            self._check_access(call.caller, target_model(fallback), f"fallbacks[{index}]")
+        for hop in call.hops:
+            if hop.param:
+                for deployment in hop.deployments:
+                    self._check_access(call.caller, deployment.group, hop.param)
+
+    def _check_access(self, caller: Caller, model: str, param: str) -> None:
+        if not caller.may_use(model, self.router.table.name(model)):
+            raise PermissionDenied(
+                f"The key '{caller.key_id[:64]}' is not for the model '{model[:100]}'. Ask the operator for it.",
+                param=param,
+                metadata={"model": model[:100]},
+            )
 
     def close(self, call: Call, error: BaseException | None = None) -> None:
         """Ends a call: gives back what it held, and writes its line in the log once the answer is on its way."""
@@ -212,7 +247,7 @@ class Gateway:
                 await self._identify(call)
         except TimeoutError:
             raise deadline_passed(call, "the gateway") from None
-        route = self.router.route(call.hops, deadline=call.deadline)
+        route = self.router.route(call.hops, deadline=call.deadline, recording=lambda: call.recording)
         errors: list[VoxgateError] = []
         while True:
             step = route.next(time.monotonic())
@@ -220,8 +255,13 @@ class Gateway:
                 await asyncio.sleep(step.seconds)
                 continue
             if isinstance(step, GaveUp):
+                if call.empty is not None:
+                    yield await call.empty()
+                    return
                 if not call.attempts and time.monotonic() >= call.deadline:
                     raise deadline_passed(call, "the gateway")
+                if not errors and (outgrown := self.router.size_refusal(call.hops, call.recording)):
+                    raise outgrown
                 cause = most_useful(errors) if step.error in errors else step.error
                 raise with_attempts(cause, call.attempts)
             sequence = 0
@@ -238,9 +278,12 @@ class Gateway:
                 if call.spool.error is not None:
                     raise  # The upload itself failed; nobody can mend that.
                 errors.append(error)
-                if (sequence and call.streamed) or time.monotonic() >= call.deadline:
+                if (sequence and call.streamed) or (time.monotonic() >= call.deadline and call.empty is None):
                     with_attempts(error, call.attempts)
                     raise
+                if sum(isinstance(one, EmptyTranscript) for one in errors) > 1:
+                    route.succeeded()  # Two heard nothing: it is silence.
+                    continue
                 route.failed(step, error, error.provider_status, time.monotonic())
                 if special := self.router.special_hops(call.config, error):
                     route.redirect(special)
@@ -263,7 +306,13 @@ class Gateway:
         )
 
     def _attempt(self, call: Call, step: Try) -> AsyncGenerator[TranscriptionEvent, None]:
-        return run_attempt(call, step, metrics=self.metrics, show_payloads=self.limits.allow_raw_payloads)
+        return run_attempt(
+            call,
+            step,
+            metrics=self.metrics,
+            show_payloads=self.limits.allow_raw_payloads,
+            empty_is_failure=self.router.settings.empty_falls_back,
+        )
 
     async def _identify(self, call: Call) -> None:
         """Tells what the audio is, and refuses what is none before anybody is bothered with it."""

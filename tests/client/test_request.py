@@ -81,6 +81,7 @@ REASONS = [
     (grpc.StatusCode.ABORTED, "AUDIO_IDLE_TIMEOUT", errors.UploadInterruptedError),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "AUDIO_TOO_LARGE", errors.AudioTooLargeError),
     (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", errors.RateLimitedError),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_TOO_LARGE", errors.UnavailableError),
     (grpc.StatusCode.UNAUTHENTICATED, "INVALID_API_KEY", errors.AuthenticationError),
     (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED", errors.PermissionDeniedError),
     (grpc.StatusCode.NOT_FOUND, "UNKNOWN_MODEL", errors.UnknownModelError),

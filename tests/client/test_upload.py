@@ -306,9 +306,11 @@ class TestAsyncOnly:
         await client.close()
 
     def test_one_loop_for_each_client(self, client: Twin) -> None:
-        asyncio.run(client.client.models())
-        with pytest.raises(RuntimeError, match="another event loop"):
-            asyncio.run(client.client.models())
+        with asyncio.Runner() as first:
+            first.run(client.client.models())
+            with pytest.raises(RuntimeError, match="another event loop"), asyncio.Runner() as second:
+                second.run(client.client.models())
+            first.run(client.close())
 
 
 async def test_sync_client_refuses_async_iterables(wire: Wire) -> None:

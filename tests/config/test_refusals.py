@@ -56,6 +56,11 @@ class TestPlaces:
         ]
         assert [line[: len(start)] for line, start in zip(found, starts, strict=True)] == starts
 
+    def test_one_of_a_few_words(self, refusals) -> None:
+        (found,) = refusals("voxgate: {empty_transcript: retry}")
+        assert found.startswith("gw.yaml:1:29: voxgate.empty_transcript: must be")
+        assert "'accept' or 'fallback'" in found
+
     def test_duplicate_keys_with_the_rest(self, refusals) -> None:
         assert refusals(
             """\

@@ -207,7 +207,7 @@ class TestTable:
             ("router_settings", "fallbacks", 0, "a", 0): Standing.HONOURED,
             ("router_settings", "fallbacks", 0, "a", 0, "model"): Standing.HONOURED,
             ("router_settings", "fallbacks", 0, "a", 0, "temperature"): Standing.UNKNOWN,
-            ("router_settings", "model_group_alias", "a", "hidden"): Standing.IGNORED,
+            ("router_settings", "model_group_alias", "a", "hidden"): Standing.HONOURED,
             ("environment_variables", "A"): Standing.HONOURED,
             ("model_list", 0, "litellm_params", "extra_headers", "X"): Standing.HONOURED,
             ("general_settings", "nonsense"): Standing.UNKNOWN,
@@ -226,9 +226,9 @@ class TestTable:
         assert siblings(("voxgate", "hedging", "whisper", "x")) == ["percentile"]
 
     def test_our_own_keys_say_their_unit_and_default(self) -> None:
-        sections = [field.annotation for field in VoxgateSettings.model_fields.values()]
-        for section in sections:
-            kind = get_args(section)[-1] if get_args(section) else section
-            for name, field in kind.model_fields.items():
+        for key, setting in VoxgateSettings.model_fields.items():
+            kinds = get_args(setting.annotation) or (setting.annotation,)
+            inner = next((kind.model_fields for kind in kinds if hasattr(kind, "model_fields")), {key: setting})
+            for name, field in inner.items():
                 assert field.description, name
-                assert "efault" in field.description or field.default is None, name
+                assert field.is_required() or "efault" in field.description or field.default is None, name

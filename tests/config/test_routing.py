@@ -1,9 +1,10 @@
 """What a configuration says about the way of a call, and about callers who bring a way of their own."""
 
+from ipaddress import ip_network
 from typing import get_args
 
 import pytest
-from voxgate_server.config import GatewayConfig, RoutingStrategy, default_config
+from voxgate_server.config import GatewayConfig, RoutingStrategy, Standing, check, default_config
 from voxgate_server.routing.strategies import STRATEGIES
 
 
@@ -216,7 +217,13 @@ class TestPortkey:
                     strategy: {mode: fallback, on_status_codes: [429, 503]}
                     targets: [{provider: openai, api_key: os.environ/EU, weight: 0.7, cache: true}]
                 allow_caller_credentials: true
-                custom_hosts: [STT.Example.com, "10.0.0.7:8000", "[::1]:9000", localhost]
+                custom_hosts:
+                  - STT.Example.com
+                  - 10.0.0.7:8000
+                  - "[0:0::1]:9000"
+                  - localhost
+                  - {host: ASR.internal:08000, addresses: [10.0.0.0/8, "fd00::7"]}
+                  - {host: one.internal, addresses: 10.0.0.7}
               admin: {host: 127.0.0.1, port: 9090}
             """,
             {"EU": "eu-key"},
@@ -230,7 +237,15 @@ class TestPortkey:
             }
         }
         assert settings.portkey.allow_caller_credentials
-        assert settings.portkey.custom_hosts == ("stt.example.com", "10.0.0.7:8000", "[::1]:9000", "localhost")
+        hosts = [(one.host, one.addresses) for one in settings.portkey.custom_hosts]
+        assert hosts == [
+            ("stt.example.com", ()),
+            ("10.0.0.7:8000", ()),
+            ("[::1]:9000", ()),
+            ("localhost", ()),
+            ("asr.internal:8000", (ip_network("10.0.0.0/8"), ip_network("fd00::7"))),
+            ("one.internal", (ip_network("10.0.0.7"),)),
+        ]
         assert settings.admin.port == 9090
         assert loaded.config.credentials == {
             "eu": {"api_key": "eu-key", "api_base": "https://eu/v1", "timeout": 3},
@@ -252,11 +267,53 @@ class TestPortkey:
             "ho\u00dft",
             ":80",
             "",
+            "host:",
+            "host.",
+            "a..b",
+            "-host",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.1",
+            "127.0.0.256",
+            "stt.example.1",
+            "[fe80::1%eth0]",
+            "[::1",
+            "a[::1]",
+            "h" * 254,
         ],
     )
     def test_what_is_no_host(self, refusals, host: str) -> None:
         (line,) = refusals(f'voxgate: {{portkey: {{custom_hosts: ["{host}"]}}}}\n')
         assert line.startswith("gw.yaml:1:36: voxgate.portkey.custom_hosts.0: must ")
+
+    @pytest.mark.parametrize(
+        ("entry", "what"),
+        [
+            ("{addresses: [10.0.0.0/8]}", ".0.host: is required"),
+            ("{host: https://a}", ".0.host: must be a host"),
+            ("{host: a, addresses: [10.0.0.1/8]}", ".0.addresses.0: must be an address or a network"),
+            ("{host: a, addresses: [asr.internal]}", ".0.addresses.0: must be an address or a network"),
+            ("{host: a, addresses: [7]}", ".0.addresses.0: must be an address or a network"),
+            ('{host: a, addresses: ["::ffff:10.0.0.0/104"]}', ".0.addresses.0: must be an address or a network"),
+            ("{host: a, addresses: {}}", ".0.addresses: must be a list"),
+            ("{host: 10.0.0.7, addresses: [10.0.0.7]}", ".0: must not have `addresses`"),
+            ('{host: "[::1]:80", addresses: ["::1"]}', ".0: must not have `addresses`"),
+            ("[a]", ".0: must be a host"),
+            ("7", ".0: must be a host"),
+            ("A, {host: a, addresses: [10.0.0.0/8]}", ": must name each host once; a is there twice"),
+        ],
+    )
+    def test_what_is_no_entry(self, refusals, entry: str, what: str) -> None:
+        (line,) = refusals(f"voxgate: {{portkey: {{custom_hosts: [{entry}]}}}}\n")
+        assert f"voxgate.portkey.custom_hosts{what}" in line
+
+    def test_the_keys_of_an_entry_are_known(self, write) -> None:
+        rows = check(write("voxgate: {portkey: {custom_hosts: [a, {host: b, addresses: [10.0.0.7], adresses: 7}]}}"))
+        found = {row.path.removeprefix("voxgate.portkey.custom_hosts."): (row.standing, row.note) for row in rows}
+        assert found["0"][0] == found["1.host"][0] == found["1.addresses.0"][0] == Standing.HONOURED
+        assert found["1.adresses"] == (Standing.UNKNOWN, 'did you mean "addresses"?')
 
     def test_what_is_no_config(self, refusals) -> None:
         found = refusals(

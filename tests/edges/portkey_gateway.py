@@ -7,10 +7,16 @@ from pathlib import Path
 
 from voxgate_server.routing.portkey_plan import PortkeySettings
 
+from tests.edges.rest.http_client import Response, form, post
 from tests.providers.openai_emulator import OpenAIEmulator
-from tests.running import UPSTREAM_KEY, Gateway, openai_config, running
+from tests.recordings import recording
+from tests.running import KEY, UPSTREAM_KEY, Gateway, openai_config, running
 
-__all__ = ["address_of", "serving", "settings_for"]
+__all__ = ["PATH", "PORTKEY", "SPEECH", "address_of", "ask", "serving", "settings_for", "targets"]
+
+SPEECH = recording("demo-thanks.wav").data
+PATH = "/v1/audio/transcriptions"
+PORTKEY = {"x-portkey-api-key": KEY}
 
 
 def address_of(emulator: OpenAIEmulator) -> str:
@@ -30,7 +36,7 @@ def settings_for(emulator: OpenAIEmulator) -> PortkeySettings:
             "pc-broken": "{",
         },
         allow_caller_credentials=True,
-        custom_hosts=frozenset({address_of(emulator)}),
+        custom_hosts={address_of(emulator): ()},
         credentials={
             "main": stored,
             "gone": {**stored, "api_key": "sk-revoked-upstream-1"},
@@ -45,3 +51,15 @@ async def serving(directory: Path, emulator: OpenAIEmulator, settings: PortkeySe
     models = ("whisper-1", "gpt-4o-transcribe", "fault-500", "fault-hang")
     async with running(directory, openai_config(emulator.url, models=models), portkey=settings) as gateway:
         yield gateway
+
+
+async def ask(gateway: Gateway, headers: dict[str, str], *, config: object = None, **fields: str) -> Response:
+    """Sends the recording, with a config object if there is one."""
+    if config is not None:
+        headers = {**headers, "x-portkey-config": json.dumps(config)}
+    return await post(gateway.rest_port, PATH, form(SPEECH, **{"model": "whisper-1", **fields}), {**PORTKEY, **headers})
+
+
+def targets(mode: str, *entries: object, **strategy: object) -> dict[str, object]:
+    """A config object with these targets."""
+    return {"strategy": {"mode": mode, **strategy}, "targets": list(entries)}

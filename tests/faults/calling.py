@@ -34,7 +34,13 @@ class Outcome:
     status: int | grpc.StatusCode
     text: str = ""
     message: str = ""
+    reason: str = ""
+    """REST: `error.code`. gRPC: ErrorInfo's reason."""
     retry_after: float | None = None
+    model: str = ""
+    """The provider's name of the model that gave the answer."""
+    usage: str = ""
+    """What is said about use: `duration`, `tokens` or nothing."""
     attempts: list[str] = field(default_factory=list)
     """The models' outcomes as far as the door tells them: `succeeded`, or a reason."""
 
@@ -72,12 +78,13 @@ def rest_outcome(response: http_client.Response) -> Outcome:
     retry_after = response.headers.get("retry-after")
     outcome = Outcome(response.status, retry_after=None if retry_after is None else float(retry_after))
     if response.status == 200:
-        outcome.text = response.json()["text"]
-        outcome.attempts = [
-            attempt.get("error_code") or "succeeded" for attempt in response.json()["extra_fields"]["attempts"]
-        ]
+        body = response.json()
+        extra = body["extra_fields"]
+        outcome.text, outcome.model = body["text"], extra["resolved_model_used"]
+        outcome.usage = body.get("usage", {}).get("type", "")
+        outcome.attempts = [attempt.get("error_code") or "succeeded" for attempt in extra["attempts"]]
     else:
-        outcome.message = response.error["message"]
+        outcome.message, outcome.reason = response.error["message"], response.error["code"] or ""
     return outcome
 
 
@@ -130,14 +137,22 @@ async def grpc_outcome(call: Awaitable[Any]) -> Outcome:
         outcome = Outcome(error.code(), message=error.details() or "")
         status = rpc_status.from_call(error)
         for detail in status.details if status is not None else ():
-            retry, failure = error_details_pb2.RetryInfo(), RoutingFailure()
-            if detail.Unpack(retry):
+            info, retry, failure = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), RoutingFailure()
+            if detail.Unpack(info):
+                outcome.reason = info.reason
+            elif detail.Unpack(retry):
                 outcome.retry_after = _seconds(retry.retry_delay)
             elif detail.Unpack(failure):
                 outcome.attempts = [attempt.error_code for attempt in failure.attempts]
         return outcome
-    attempts = [attempt.error_code or "succeeded" for attempt in transcription.extra_fields.attempts]
-    return Outcome(grpc.StatusCode.OK, transcription.text, attempts=attempts)
+    extra = transcription.extra_fields
+    return Outcome(
+        grpc.StatusCode.OK,
+        transcription.text,
+        model=extra.resolved_model_used,
+        usage=transcription.usage.WhichOneof("kind") or "",
+        attempts=[attempt.error_code or "succeeded" for attempt in extra.attempts],
+    )
 
 
 def _seconds(duration: Duration) -> float:

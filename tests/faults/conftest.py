@@ -26,6 +26,8 @@ model_list:
     litellm_params: {{<<: *first, timeout: 0.5}}
   - model_name: second
     litellm_params: &second {{model: openai/whisper-1, api_base: {second}, api_key: {key}}}
+  - model_name: larger
+    litellm_params: {{<<: *second, model: openai/gpt-4o-transcribe}}
   - model_name: probe
     litellm_params: {{model: openai/whisper-1, api_base: {probe}, api_key: {key}}}
   - model_name: local
@@ -51,7 +53,7 @@ class House:
     first: OpenAIEmulator
     """Behind `proxy`; serves the groups `first`, `alone` and `impatient`."""
     second: OpenAIEmulator
-    """The fallback of `first`, `impatient` and `local`."""
+    """The fallback of `first`, `impatient` and `local`; serves `larger` with another model."""
     proxy: ChaosProxy
 
     def health(self, group: str, **changes: object) -> None:

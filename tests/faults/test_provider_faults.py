@@ -12,14 +12,16 @@ import grpc
 import pytest
 import trustme
 
-from tests.faults.calling import DOORS, SHA256, Ask, unary
+from tests.faults.calling import DOORS, GUARD, SHA256, Ask, unary
 from tests.faults.conftest import UPSTREAM_KEY, House
 from tests.providers import http_wire
 from tests.providers.chaos_proxy import both, downstream, upstream
 from tests.providers.openai_emulator import OpenAIEmulator, failure, hang, raw
 from tests.running import KEY, running
 
+Status = int | grpc.StatusCode
 UNAVAILABLE = (502, grpc.StatusCode.UNAVAILABLE)
+TOO_LARGE = (502, grpc.StatusCode.RESOURCE_EXHAUSTED)
 TOO_SLOW = (504, grpc.StatusCode.DEADLINE_EXCEEDED)
 EXPECTED = {
     "500": ("500", UNAVAILABLE),
@@ -39,8 +41,12 @@ EXPECTED = {
     "invalid-json": ("bad-json", UNAVAILABLE),
     "error-in-200": ("error-200", UNAVAILABLE),
     "empty-200": (raw(""), UNAVAILABLE),
+    "a-list": (raw('[{"text": "hello"}]'), UNAVAILABLE),
+    "text-is-no-text": (raw('{"text": 7}'), UNAVAILABLE),
+    "no-text": (raw('{"result": "hello"}'), UNAVAILABLE),
+    "binary": (raw(b"\x89PNG\r\n\x1a\n" + bytes(100), media_type="image/png"), UNAVAILABLE),
     "cut-answer": ("cut-answer", UNAVAILABLE),
-    "huge": (raw(b'{"text":"' + bytes(17 << 20)), UNAVAILABLE),
+    "huge": (raw(b'{"text":"' + bytes(17 << 20)), TOO_LARGE),
     "reset-on-accept": (both(reset_peer=0), UNAVAILABLE),
     "reset-mid-upload": (upstream(reset_peer=10_000), UNAVAILABLE),
     "reset-mid-answer": (downstream(reset_peer=40), UNAVAILABLE),
@@ -57,6 +63,8 @@ async def test_the_status_of_a_single_attempt(house: House, ask: Ask, fault: str
     assert len(house.proxy.links) == 1
     if fault in {"400", "422"}:
         assert "the audio is bad" in outcome.message
+    if fault == "huge":
+        assert outcome.reason in {"provider_answer_too_large", "UPSTREAM_TOO_LARGE"}
 
 
 async def test_a_refused_request_is_not_repeated(house: House, ask: Ask):
@@ -72,6 +80,23 @@ async def test_a_redirect_is_not_followed(house: House, ask: Ask, status: int):
     outcome = await ask(house.gateway, "alone", retries=0)
     assert outcome.matches(*UNAVAILABLE)
     assert house.second.connections == 0
+
+
+@pytest.mark.parametrize(
+    "usage", ["", ', "usage": null', ', "usage": {}', ', "usage": 7', ', "usage": {"type": "new"}']
+)
+async def test_usage_may_be_missing(house: House, ask: Ask, usage: str):
+    house.first.script(raw(f'{{"text": "hello"{usage}}}'))
+    outcome = await ask(house.gateway, "alone", retries=0)
+    assert (outcome.text, outcome.attempts) == ("hello", ["succeeded"])
+
+
+async def test_what_follows_an_answer_is_not_the_next_one(house: House, ask: Ask):
+    answer = b'{"text": "hello"}'
+    forged = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 18\r\n\r\n" + b'{"text": "forged"}'
+    house.first.script(raw(answer + forged, headers={"content-length": str(len(answer))}))
+    assert (await ask(house.gateway, "alone", retries=0)).text == "hello"
+    assert (await ask(house.gateway, "alone", retries=0)).text == "From the first."
 
 
 async def test_latency_slices_and_a_late_end_change_nothing(house: House, ask: Ask):
@@ -90,6 +115,17 @@ async def test_a_short_wait_is_waited_once(house: House, ask: Ask):
     assert again - asked >= 1
 
 
+async def test_a_short_wait_is_waited_by_all_whom_it_was_asked_of(house: House, ask: Ask):
+    house.health("alone", alone=True)
+    thought = asyncio.Event()
+    house.first.script(*[failure(429, headers={"retry-after": "1"}, until=thought)] * 5)
+    calls = [asyncio.create_task(ask(house.gateway, "alone")) for _ in range(5)]
+    await asyncio.wait_for(house.first.record(4), GUARD)
+    thought.set()
+    assert all([(await call).ok for call in calls])
+    assert len(house.first.records) == 10
+
+
 async def test_nobody_waits_where_another_can_answer(house: House, ask: Ask):
     house.first.script(failure(429, headers={"retry-after": "100"}))
     assert (await ask(house.gateway, "first")).text == "From the second."
@@ -98,8 +134,9 @@ async def test_nobody_waits_where_another_can_answer(house: House, ask: Ask):
     assert len(house.first.records) == 1
 
 
-async def test_a_long_wait_is_the_callers(house: House, ask: Ask):
-    house.health("alone", alone=False)
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_long_wait_is_the_callers(house: House, ask: Ask, alone: bool):
+    house.health("alone", alone=alone)
     house.first.script(failure(429, headers={"retry-after": "100"}))
     outcome = await ask(house.gateway, "alone")
     assert outcome.matches(429, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -169,6 +206,8 @@ ANSWERS = {
     "no-last-chunk": HEAD + b'transfer-encoding: chunked\r\n\r\n11\r\n{"text": "hello"}\r\n',
     "chunk-size-is-no-number": HEAD + b'transfer-encoding: chunked\r\n\r\nzz\r\n{"text": "hello"}\r\n0\r\n\r\n',
     "length-too-long": HEAD + b'content-length: 999\r\n\r\n{"text": "hello"}',
+    "length-too-short": HEAD + b'content-length: 9\r\n\r\n{"text": "hello"}',
+    "length-twice": HEAD + b'content-length: 17\r\ncontent-length: 9\r\n\r\n{"text": "hello"}',
     "length-is-no-number": HEAD + b'content-length: many\r\n\r\n{"text": "hello"}',
     "no-http": b"SSH-2.0-OpenSSH_9.6\r\n",
     "head-cut": b"HTTP/1.1 200 OK\r\ncontent-ty",
@@ -176,7 +215,7 @@ ANSWERS = {
 }
 
 
-async def broken(tmp_path: Path, base: str, extra: str = "") -> None:
+async def broken(tmp_path: Path, base: str, extra: str = "", ends: tuple[Status, ...] = UNAVAILABLE + TOO_SLOW) -> None:
     """Every door reports the broken provider as such, and falls back to the good one."""
     async with (
         OpenAIEmulator(key=UPSTREAM_KEY, text="Well.") as well,
@@ -184,7 +223,7 @@ async def broken(tmp_path: Path, base: str, extra: str = "") -> None:
     ):
         for ask in DOORS.values():
             outcome = await ask(gateway, "broken", retries=0)
-            assert outcome.status in (*UNAVAILABLE, *TOO_SLOW), outcome
+            assert outcome.status in ends, outcome
             assert (await ask(gateway, "broken", retries=0, fallbacks=("well",))).text == "Well."
         assert [record.file_sha256 for record in well.records] == [SHA256] * 3
         assert gateway.app.gateway.calls_in_progress == 0
@@ -198,7 +237,7 @@ async def test_a_malformed_answer(tmp_path: Path, answer: str):
 
 async def test_an_endless_answer(tmp_path: Path):
     async with wall(HEAD + b"transfer-encoding: chunked\r\n\r\n", endless=True) as port:
-        await broken(tmp_path, f"http://127.0.0.1:{port}/v1")
+        await broken(tmp_path, f"http://127.0.0.1:{port}/v1", ends=TOO_LARGE)
 
 
 async def test_a_name_that_does_not_resolve(tmp_path: Path):

@@ -42,7 +42,8 @@ class Behaviour:
     body: bytes | None = None
     """None: what the request deserves, be it a transcript or a refusal."""
     media_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    """Besides, or instead of, the usual ones; None leaves one out."""
     at: Literal["end", "first_file_byte", "head"] = "end"
     """When it answers: after the whole body, at the first byte of the file, or before any of the body is read."""
     cut: int | None = None
@@ -133,6 +134,10 @@ class Emulator:
     def answer_headers(self, record: Record) -> Mapping[str, str]:
         """Headers of every answer."""
         return {}
+
+    def unscript(self) -> None:
+        """Takes back what was scripted and did not happen."""
+        self._script.clear()
 
     async def record(self, number: int = 0) -> Record:
         """Waits until the call with this number (from 0) has arrived."""
@@ -244,7 +249,10 @@ class Emulator:
                 **self.answer_headers(record),
                 **({"connection": "close"} if behaviour.then == "close" else {}), **behaviour.headers,
             }  # fmt: skip
-            lines = [f"HTTP/1.1 {behaviour.status} Whatever", *(f"{name}: {value}" for name, value in headers.items())]
+            lines = [
+                f"HTTP/1.1 {behaviour.status} Whatever",
+                *(f"{name}: {value}" for name, value in headers.items() if value is not None),
+            ]
             writer.write("\r\n".join([*lines, "", ""]).encode() + body[: behaviour.cut])
             record.status = behaviour.status
             try:

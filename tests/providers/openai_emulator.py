@@ -45,7 +45,7 @@ __all__ = [
 
 def failure(
     status: int, message: str = "it did not work", *, kind: str = "server_error", code: str | None = None,
-    headers: Mapping[str, str] | None = None, **kwargs: Any,
+    headers: Mapping[str, str | None] | None = None, **kwargs: Any,
 ) -> Behaviour:  # fmt: skip
     """An error in OpenAI's envelope."""
     body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})

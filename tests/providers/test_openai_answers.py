@@ -34,7 +34,7 @@ async def test_a_compressed_answer_nobody_asked_for(call: Calling):
 
 
 async def test_an_answer_without_end(call: Calling):
-    with pytest.raises(errors.ProviderGarbled, match="16777216"):
+    with pytest.raises(errors.AnswerTooLarge, match="16777216"):
         await answered(call, '{"text": "' + "x" * (16 << 20) + '"}')
 
 

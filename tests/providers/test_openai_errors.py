@@ -66,6 +66,20 @@ async def test_errors(
     assert len(caught.value.message) < 400
 
 
+@pytest.mark.parametrize(
+    ("code", "passed_on"),
+    [
+        ("content_policy_violation", "content_policy_violation"), ("Bad Code", None), ("sk-abcdef123456", None),
+        ("sk_abcdef123456", None), ("x" * 65, None), (None, None),
+    ],
+)  # fmt: skip
+async def test_the_providers_code(call: Calling, emulator: OpenAIEmulator, code: str | None, passed_on: str | None):
+    emulator.script(emulation.failure(400, code=code))
+    with pytest.raises(errors.ProviderRejected) as caught:
+        await call()
+    assert caught.value.metadata.get("provider_code") == passed_on
+
+
 @pytest.mark.parametrize("size", [5000, 100_000])
 async def test_an_early_success_is_none(emulator: OpenAIEmulator, store: SpoolStore, size: int):
     emulator.script("early-200")

@@ -132,12 +132,17 @@ def test_names_of_fallbacks_in_litellms_order():
 
 
 POLICY = ProviderRejected("no", metadata={"provider_code": "content_policy_violation"})
+AZURE = ProviderRejected("no", metadata={"provider_code": "content_filter"})
+WINDOW = ProviderRejected("no", metadata={"provider_code": "context_length_exceeded"})
 
 
 @pytest.mark.parametrize(
     ("error", "found"),
-    [(AudioTooLarge("large"), ["long"]), (POLICY, ["open"]), (ProviderRejected("no"), None)],
-)
+    [
+        (AudioTooLarge("large"), ["long"]), (WINDOW, ["long"]), (POLICY, ["open"]), (AZURE, ["open"]),
+        (ProviderRejected("no"), None),
+    ],
+)  # fmt: skip
 def test_special_hops(error, found: list[str] | None):
     special = router(
         *(one(name, name) for name in ("g", "long", "open", "mine")),

@@ -3,6 +3,7 @@
 import pytest
 from voxgate_server.errors import (
     DrillFailure,
+    EmptyTranscript,
     Overloaded,
     ProviderCredential,
     ProviderGarbled,
@@ -74,7 +75,46 @@ def test_one_that_says_it_all(error: VoxgateError):
     assert alone.circuit(0) is Circuit.CLOSED
 
 
-@pytest.mark.parametrize("error", [ProviderRejected("400"), DrillFailure("drill"), Overloaded("full")], ids=str)
+@pytest.mark.parametrize(
+    ("retry_after", "fixed", "pause"),
+    [(20, None, 20), (1, None, 1), (1e9, None, 300), (20, 9, 9), (None, 9, 0), (0, 9, 0)],
+)
+def test_the_only_one_pauses_as_long_as_the_provider_says(retry_after: float | None, fixed: float | None, pause: float):
+    health = Health(HealthSettings(fixed_cooldown=fixed), alone=True)
+    fail(health, 100, ProviderRateLimited("429", retry_after=retry_after))
+    assert health.available_at(100) == 100 + pause
+    assert health.circuit(100 + pause) is Circuit.CLOSED
+    assert not health.started(100 + pause)
+    assert not health.started(100 + pause)
+    assert health.available_at(100 + pause) == 100 + pause
+    assert health.trips == 0
+
+
+def test_nothing_ends_a_pause_early():
+    health = Health(HealthSettings(), alone=True)
+    assert not any(health.started(0) for _ in range(4))
+    health.failed(0, ProviderRateLimited("429", retry_after=20), probe=False)
+    health.succeeded(1, 1.0, None, probe=False)
+    assert health.available_at(1) == 20
+    health.failed(2, ProviderRateLimited("429", retry_after=3), probe=False)
+    assert health.available_at(2) == 20
+    health.failed(3, ProviderRateLimited("429", retry_after=30), probe=False)
+    assert health.available_at(3) == 33
+    succeed(health, 33)
+    assert health.open_until is None
+    assert health.proved
+
+
+def test_pauses_over_and_over_are_a_failure_after_all():
+    health = Health(HealthSettings(), alone=True)
+    for now in range(16):
+        fail(health, now, ProviderRateLimited("429", retry_after=1))
+    assert health.circuit(16) is Circuit.HALF_OPEN
+
+
+@pytest.mark.parametrize(
+    "error", [ProviderRejected("400"), EmptyTranscript("silence"), DrillFailure("drill"), Overloaded("full")], ids=str
+)
 def test_what_says_nothing_about_the_deployment(error: VoxgateError):
     health = Health(HealthSettings(allowed_fails=0))
     fail(health, 0, error)

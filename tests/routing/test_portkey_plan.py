@@ -3,7 +3,8 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from ipaddress import ip_network
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from voxgate.transcription.v1.config_pb2 import RESPONSE_FORMAT_JSON, RESPONSE_FORMAT_SRT, TranscriptionConfig
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
+from voxgate_server.config.hosts import Network
 from voxgate_server.edges.rest.portkey_headers import decode_overrides
 from voxgate_server.errors import InvalidRequest, ProviderUnavailable, UnknownModel, UnsupportedParameter
 from voxgate_server.providers.base import Attempt
@@ -44,7 +46,7 @@ class Silent:
         self.closed = True
 
 
-def make(provider: str, model: str, params: Mapping[str, str]) -> Deployment:
+def make(provider: str, model: str, params: Mapping[str, str], networks: Sequence[Network] | None = None) -> Deployment:
     if params.get("api_key") == "impossible":
         raise ValueError("it is impossible")
     return Deployment(f"{provider}/{model}/{params.get('api_key')}", "made", Silent(provider, model, params))
@@ -207,3 +209,12 @@ async def test_what_is_used_is_never_closed_and_what_is_not_goes_first():
     assert pool.lend("openai", "m", {"api_key": "c"}, one).provider is made["c"]
     await pool.aclose()
     assert all(isinstance(provider, Silent) and provider.closed for provider in made.values())
+
+
+async def test_what_may_go_anywhere_is_not_lent_to_those_who_may_not():
+    pool, lease = DeploymentPool(make), Lease()
+    bounds: list[Sequence[Network] | None] = [None, (), (ip_network("10.0.0.0/8"),), (ip_network("10.0.0.0/9"),)]
+    params = {"api_key": "k", "api_base": "http://asr.internal/v1"}
+    lent = {id(pool.lend("openai", "m", params, lease, networks)) for networks in bounds}
+    assert len(lent) == len(pool) == 4
+    await pool.aclose()

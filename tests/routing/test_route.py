@@ -10,6 +10,7 @@ from voxgate_server.errors import (
     AudioTooLarge,
     DeadlineExceeded,
     DrillFailure,
+    EmptyTranscript,
     InternalError,
     NoDeploymentAvailable,
     ProviderCredential,
@@ -112,6 +113,26 @@ def test_as_many_retries_as_are_configured(retries: int, attempts: int):
     assert drive.asked == [FIRST] * attempts + [SECOND]
 
 
+@pytest.mark.parametrize(
+    ("status", "statuses", "asked"), [(None, None, 1), (200, None, 1), (504, None, 3), (None, frozenset({504}), 3)]
+)
+def test_a_silent_one_is_not_asked_again_while_there_is_another(
+    status: int | None, statuses: frozenset[int] | None, asked: int
+):
+    first, second, _ = three()
+    drive = Drive(route([hop(first, retries=2, retry_statuses=statuses), hop(second)]))
+    for _ in range(asked):
+        drive.fail(ProviderTimeout("slow"), status)
+    drive.step()
+    assert drive.asked == [FIRST] * asked + [SECOND]
+
+
+def test_a_silent_one_is_asked_again_where_there_is_no_other():
+    drive = Drive(route([hop(deployment(FIRST), retries=2)]))
+    drive.end(ProviderTimeout("slow"))
+    assert drive.asked == [FIRST] * 3
+
+
 def test_without_configured_retries_a_call_makes_three_attempts_and_asks_every_hop():
     quiet = HealthSettings(disabled=True)
     groups = [[deployment(f"{group}{number}", quiet) for number in range(4)] for group in "abcd"]
@@ -159,6 +180,60 @@ class TestAsksForAPause:
         assert isinstance(error, ProviderRateLimited)
         assert error.retry_after == retry_after
         assert drive.waits == []
+
+
+class TestTheOnlyOneAsksForAPause:
+    """It rests as long as it said, for everybody, although there is nothing else."""
+
+    def test_until_then_nobody_asks_it(self):
+        only = deployment(FIRST, alone=True)
+        drive = Drive(route([hop(only)]))
+        drive.fail(ProviderRateLimited("slow down", retry_after=100), 429)
+        error = drive.end()
+        assert isinstance(error, ProviderRateLimited)
+        assert error.retry_after == 100
+        error = Drive(route([hop(only)]), now=30).end()
+        assert isinstance(error, NoDeploymentAvailable)
+        assert error.retry_after == 70
+        assert isinstance(Drive(route([hop(only)]), now=100).step(), Try)
+
+    def test_after_it_everybody_may(self):
+        only = deployment(FIRST, alone=True)
+        drives = [Drive(route([hop(only)])) for _ in range(5)]
+        steps = [drive.step() for drive in drives]
+        for drive, step in zip(drives, steps, strict=True):
+            assert isinstance(step, Try)
+            error = ProviderRateLimited("slow down", retry_after=2)
+            only.health.failed(0, error, probe=only.health.started(0))
+            drive.way.failed(step, error, 429, 0)
+        for drive in drives:
+            assert isinstance(drive.step(), Try)
+            only.health.started(drive.now)
+            assert (drive.asked, drive.waits) == ([FIRST, FIRST], [2])
+
+    @pytest.mark.parametrize(("later", "waits"), [(30, [2, 30]), (59, [2])])
+    def test_it_asks_another_call_for_a_longer_one(self, later: float, waits: list[float]):
+        only = deployment(FIRST, alone=True)
+        drive = Drive(route([hop(only)]))
+        drive.fail(ProviderRateLimited("slow down", retry_after=2), 429)
+        step = drive.way.next(0)
+        assert isinstance(step, Wait)
+        drive.waits.append(step.seconds)
+        drive.now = 2
+        only.health.failed(2, ProviderRateLimited("slow down", retry_after=later), probe=only.health.started(2))
+        step = drive.step()
+        assert drive.waits == waits
+        assert isinstance(step, Try if len(waits) == 2 else GaveUp)
+
+    def test_a_fallback_of_the_callers_own_is_taken_meanwhile(self):
+        only, second = deployment(FIRST, alone=True), deployment(SECOND)
+        drive = Drive(route([hop(only), hop(second)]))
+        drive.fail(ProviderRateLimited("slow down", retry_after=100), 429)
+        drive.step()
+        assert drive.asked == [FIRST, SECOND]
+        other = Drive(route([hop(only), hop(second)]))
+        other.step()
+        assert other.asked == [SECOND]
 
 
 class TestBudget:
@@ -316,6 +391,7 @@ ERRORS: list[tuple[VoxgateError, int | None]] = [
     (ProviderCredential("401"), 401),
     (ProviderRejected("400"), 400),
     (AudioTooLarge("413"), 413),
+    (EmptyTranscript("silence"), 200),
     (DrillFailure("drill"), None),
     (InternalError("bug"), None),
 ]
@@ -451,14 +527,14 @@ class World:
         call.under_way = None
         self.running[name] -= 1
         self.probes[name] -= call.probe
-        until = health.open_until
+        until, closed = health.open_until, health.circuit(self.now) is Circuit.CLOSED
         outcome = self.rng.choices(["succeeds", "is cancelled", "fails"], [2, 1, 9])[0]
         if outcome == "succeeds":
             health.succeeded(self.now, 1.0, 10.0, probe=call.probe)
             call.way.succeeded()
             assert isinstance(call.way.next(self.now), GaveUp)
-            # Only the probe ends a cooldown.
-            assert call.probe or health.open_until == until
+            # Only the probe ends a cooldown; a pause is over by itself.
+            assert call.probe or closed or health.open_until == until
             return True
         if outcome == "is cancelled":
             health.abandoned(self.now, probe=call.probe)

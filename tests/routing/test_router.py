@@ -1,9 +1,12 @@
 """Planning: which deployments, in which order, and why not."""
 
+import dataclasses
+import random
 from collections import Counter
 from collections.abc import AsyncGenerator
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from voxgate.transcription.v1.config_pb2 import (
     INCLUDE_LOGPROBS,
@@ -17,9 +20,11 @@ from voxgate.transcription.v1.config_pb2 import (
 )
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
-from voxgate_server.errors import InvalidRequest, ProviderUnavailable, UnknownModel, UnsupportedParameter
+from voxgate_server.errors import AudioTooLarge, InvalidRequest, ProviderUnavailable, UnknownModel, UnsupportedParameter
 from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.deployments import Deployment, DeploymentTable
+from voxgate_server.routing.health import OperatorState
+from voxgate_server.routing.plan import Recording
 from voxgate_server.routing.route import Try
 from voxgate_server.routing.router import Router, RouterSettings
 
@@ -147,3 +152,102 @@ def test_models_in_order_with_their_aliases():
     assert list(models) == sorted(models)
     assert models["plain"].aliases == ["whisper"]
     assert TABLE.model("whisper").id == "plain"
+
+
+SMALL = ModelCapabilities(response_formats=[RESPONSE_FORMAT_JSON], max_audio_bytes=1000, options=["language"])
+SHORT = ModelCapabilities(
+    response_formats=[RESPONSE_FORMAT_JSON], max_audio_duration=Duration(seconds=60), options=["language", "prompt"]
+)
+LIMITED = Router(
+    DeploymentTable(
+        [
+            deployment("both", "small", capabilities=SMALL),
+            deployment("both", "short", capabilities=SHORT),
+            deployment("small", "s", capabilities=SMALL),
+            dataclasses.replace(deployment("lenient", "l", capabilities=SMALL), drops_params=True),
+            dataclasses.replace(deployment("mixed", "m1", capabilities=SMALL), drops_params=True),
+            deployment("mixed", "m2", capabilities=SHORT),
+        ],
+        created=Timestamp(),
+    )
+)
+
+
+def asked(model: str, recording: Recording | None = None, **options: object) -> list[str]:
+    hops = LIMITED.plan(TranscriptionConfig(model=model, **options), recording or Recording())
+    return [one.id for hop in hops for one in hop.deployments]
+
+
+def test_a_recording_goes_where_it_fits():
+    assert asked("both") == ["small", "short"]
+    assert asked("both", Recording(size_bytes=1001)) == ["short"]
+    assert asked("both", Recording(size_bytes=1000, seconds=61)) == ["small"]
+    with pytest.raises(AudioTooLarge, match=r"1001 bytes and silent \(s\) takes at most 1000.*take it: both, mixed"):
+        asked("small", Recording(size_bytes=1001))
+
+
+def test_an_option_goes_where_it_is_known():
+    assert asked("both", language="de") == ["small", "short"]
+    assert asked("both", prompt="names") == ["short"]
+    with pytest.raises(UnsupportedParameter, match="'prompt'; it takes language") as caught:
+        asked("small", prompt="names")
+    assert caught.value.param == "prompt"
+
+
+def test_options_are_left_out_only_where_nobody_takes_them():
+    assert asked("lenient", prompt="names") == ["l"]
+    assert asked("mixed", prompt="names") == ["m2"]
+    assert asked("mixed", temperature=1.0) == ["m1"]
+
+
+def test_no_fallback_makes_up_for_an_option_by_leaving_it_out():
+    table = DeploymentTable(
+        [
+            deployment("strict", "s", capabilities=SMALL),
+            dataclasses.replace(deployment("lenient", "l", capabilities=SMALL), drops_params=True),
+            deployment("able", "a", capabilities=SHORT),
+        ],
+        created=Timestamp(),
+    )
+    router = Router(table, RouterSettings(fallbacks={"strict": ["lenient"], "lenient": ["able"], "able": ["lenient"]}))
+
+    def chosen(model: str, **options: object) -> list[str]:
+        hops = router.plan(TranscriptionConfig(model=model, **options))
+        return [one.id for hop in hops for one in hop.deployments]
+
+    assert chosen("strict", language="de") == ["s", "l"]
+    with pytest.raises(UnsupportedParameter, match="'prompt'"):
+        chosen("strict", prompt="names")
+    assert chosen("able", prompt="names") == ["a", "l"]
+    assert chosen("lenient", prompt="names") == ["l", "a"]
+
+
+def test_a_recording_that_grows_leaves_deployments_behind():
+    size = 500
+    hops = LIMITED.plan(TranscriptionConfig(model="both"), Recording(size))
+    route = LIMITED.route(hops, deadline=1e9, recording=lambda: Recording(size))
+    size = 2000
+    step = route.next(0.0)
+    assert isinstance(step, Try)
+    assert step.deployment.id == "short"
+    assert LIMITED.size_refusal(hops, Recording(2000)) is None
+    assert LIMITED.size_refusal(hops, Recording(2000, 100.0)) is not None
+
+
+def test_many_are_drawn_by_weight():
+    table = DeploymentTable(
+        [deployment("many", f"d{number}", weight=number % 3) for number in range(30)], created=Timestamp()
+    )
+    router = Router(table, rng=random.Random(7))
+    for one in table.group("many"):
+        if one.id == "d1":
+            one.health.operator_state = OperatorState.DISABLED
+    drawn: Counter[float] = Counter()
+    for _ in range(3000):
+        step = router.route(router.plan(TranscriptionConfig(model="many")), deadline=9.0).next(0.0)
+        assert isinstance(step, Try)
+        assert step.deployment.id != "d1"
+        drawn[step.deployment.weight or 0] += 1
+    assert drawn[0] == 0
+    # 9 of weight 1 are left beside 10 of weight 2.
+    assert 0.64 < drawn[2] / drawn.total() < 0.74

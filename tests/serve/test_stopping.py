@@ -37,6 +37,7 @@ async def test_calls_in_progress_end_well_and_new_ones_are_refused(
     async with (
         serving(["--config", config], tmp_path) as server,
         channel(server) as open_channel,
+        channel(server) as newcomer,
         httpx.AsyncClient(base_url=server.url) as client,
     ):
         watch = health_pb2_grpc.HealthStub(open_channel).Watch(health_pb2.HealthCheckRequest())
@@ -57,7 +58,7 @@ async def test_calls_in_progress_end_well_and_new_ones_are_refused(
         assert refused.status_code == 503
         assert "stopping" in refused.json()["error"]["message"]
         assert refused.headers["retry-after"] == "1"
-        for connection in (open_channel, channel(server)):
+        for connection in (open_channel, newcomer):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await TranscriptionServiceStub(connection).Transcribe(REQUEST, metadata=METADATA)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -83,7 +83,7 @@ class InProcessBackend:
 
     async def models(self) -> list[Model]:
         """The configured models. See Backend."""
-        return self._app.gateway.models()
+        return self._app.gateway.models(Caller())
 
 
 async def _receive(recording: Recording, call: Call, on_progress: OnProgress) -> None:

@@ -103,8 +103,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     ("router_settings.fallbacks.*.*.*", "model", _HONOURED, ""),
     ("router_settings.context_window_fallbacks.*.*.*", "model", _HONOURED, ""),
     ("router_settings.content_policy_fallbacks.*.*.*", "model", _HONOURED, ""),
-    ("router_settings.model_group_alias.*", "model", _HONOURED, ""),
-    ("router_settings.model_group_alias.*", "hidden", _IGNORED, "planned: aliases that are not listed"),
+    ("router_settings.model_group_alias.*", "model hidden", _HONOURED, ""),
     (
         "router_settings",
         "timeout",
@@ -216,10 +215,10 @@ def _build() -> _Level:
             below.key = Key(Standing.HONOURED)
             if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
                 add(below, info.annotation)
-            elif (
-                (inner := get_args(info.annotation)) and isinstance(inner[-1], type) and issubclass(inner[-1], Section)
-            ):
-                add(below.at("*"), inner[-1])  # a map from names to sections
+            else:
+                for inner in get_args(info.annotation):
+                    if isinstance(inner, type) and issubclass(inner, Section):
+                        add(below.at("*"), inner)  # a map from names to sections, or a list of them
 
     add(root.at("voxgate"), VoxgateSettings)
     return root

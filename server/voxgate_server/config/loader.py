@@ -101,7 +101,8 @@ def default_config(environ: Mapping[str, str] | None = None) -> LoadedConfig:
     """What is served when there is no file.
 
     The embedded recogniser as `pocketsphinx`, which also answers to `local/pocketsphinx` and `whisper-1`. With
-    OPENAI_API_KEY set, `whisper-1` is OpenAI's and the embedded recogniser its fallback.
+    OPENAI_API_KEY set, `whisper-1` is OpenAI's; with DEEPGRAM_API_KEY set, Deepgram's `nova-3` is there too. The
+    embedded recogniser is the fallback of either.
 
     Args:
         environ: The environment. Default: the process's own.
@@ -121,9 +122,12 @@ def _with_defaults(data: Any, environment: Mapping[str, str]) -> Any:
         router: dict[str, Any] = {"model_group_alias": aliases}
         if key := environment.get("OPENAI_API_KEY"):
             models.append({"model_name": "whisper-1", "litellm_params": {"model": "openai/whisper-1", "api_key": key}})
-            router["fallbacks"] = [{"whisper-1": ["pocketsphinx"]}]
         else:
             aliases["whisper-1"] = "pocketsphinx"
+        if key := environment.get("DEEPGRAM_API_KEY"):
+            models.append({"model_name": "nova-3", "litellm_params": {"model": "deepgram/nova-3", "api_key": key}})
+        if len(models) > 1:
+            router["fallbacks"] = [{model["model_name"]: ["pocketsphinx"]} for model in models[1:]]
         written = data.get("router_settings", {})
         data = {**data, "model_list": models}
         data["router_settings"] = {**router, **written} if isinstance(written, dict) else written

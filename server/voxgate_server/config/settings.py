@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from voxgate_server.config.types import ByteCount, Count, Hosts, Port, Seconds, Section, Text, wrong
+from voxgate_server.config.hosts import CustomHosts
+from voxgate_server.config.types import ByteCount, Count, Port, Seconds, SecretText, Section, Text, Texts, wrong
 
 __all__ = [
     "AdminSettings",
     "DebugSettings",
     "HedgingSettings",
+    "KeySettings",
     "LimitSettings",
     "ListenSettings",
     "LocalSettings",
@@ -22,13 +24,14 @@ __all__ = [
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+_KEY_CHARACTERS = 16
 
 
 class ListenSettings(Section):
     """Where the two listeners are."""
 
     host: Text = "127.0.0.1"
-    """Address of both listeners. Default 127.0.0.1; any other one needs a master key."""
+    """Address of both listeners. Default 127.0.0.1; any other one needs a key for callers."""
     grpc_port: Port = 50051
     """TCP port of the gRPC listener, 0 for any free one. Default 50051."""
     rest_port: Port = 4000
@@ -106,8 +109,27 @@ class PortkeySettings(Section):
     show them."""
     allow_caller_credentials: bool = False
     """Callers may send credentials for a provider along with a call. Default false: such a call is refused."""
-    custom_hosts: Hosts = ()
-    """Hosts callers may name in `x-portkey-custom-host`, each `host` (any port) or `host:port`. Default: none."""
+    custom_hosts: CustomHosts = ()
+    """Hosts callers may name in `x-portkey-custom-host`, each `host` (any port) or `host:port`, or with the
+    `addresses` it may lead to where these are not public: `{host: asr.internal, addresses: [10.0.0.0/8]}`. Default:
+    none."""
+
+
+class KeySettings(Section):
+    """A key for callers, besides the master key."""
+
+    name: Text
+    """Who has it, for logs."""
+    key: SecretText
+    """What callers send, at least 16 characters."""
+    models: Texts = ()
+    """Models it may be used for, by the names callers use; one `*` stands for any text. Default: all."""
+
+    @model_validator(mode="after")
+    def _long(self) -> Self:
+        if len(self.key.get_secret_value()) < _KEY_CHARACTERS:
+            raise wrong(f"must have at least {_KEY_CHARACTERS} characters in key")
+        return self
 
 
 class AdminSettings(Section):
@@ -139,10 +161,22 @@ class VoxgateSettings(Section):
     """Help in finding faults."""
     local: LocalSettings = LocalSettings()
     """The embedded recogniser."""
+    keys: tuple[KeySettings, ...] = ()
+    """Keys for callers, besides the master key. Default: none."""
     portkey: PortkeySettings = PortkeySettings()
     """Portkey's headers and routing objects."""
     admin: AdminSettings = AdminSettings()
     """The listener for operators."""
+    empty_transcript: Literal["accept", "fallback"] = "accept"
+    """What a transcript without text is: an answer, or a reason to ask one other deployment or fallback, if there is
+    one; when that says nothing either, the first empty transcript is the answer. Both may be billed. Default accept."""
+
+    @model_validator(mode="after")
+    def _keys_apart(self) -> Self:
+        for values in ([one.name for one in self.keys], [one.key.get_secret_value() for one in self.keys]):
+            if len(set(values)) < len(values):
+                raise wrong("must have different names and different keys in keys")
+        return self
 
     @model_validator(mode="after")
     def _ports_apart(self) -> Self:

@@ -13,7 +13,6 @@ __all__ = [
     "ByteCount",
     "Count",
     "Headers",
-    "Hosts",
     "HttpUrl",
     "Port",
     "Seconds",
@@ -21,6 +20,7 @@ __all__ = [
     "Section",
     "Text",
     "Texts",
+    "listed",
     "wrong",
 ]
 
@@ -93,20 +93,6 @@ def _url(value: str) -> str:
     return value.rstrip("/")
 
 
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9_.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-
-
-def _host(value: str) -> str:
-    value = value.lower()
-    try:
-        parts = urlsplit(f"//{value}")
-        if _HOST.fullmatch(value) and parts.hostname and parts.port != 0:
-            return value
-    except ValueError:  # a port above 65535, or brackets around what is no address
-        pass
-    raise wrong("must be a host such as stt.example.com, or host:port")
-
-
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
@@ -116,7 +102,8 @@ def _headers(value: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     return value
 
 
-def _listed(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """A single text where a list of texts belongs, as a list."""
     return [value] if isinstance(value, str) else value
 
 
@@ -125,7 +112,7 @@ Text = Annotated[
 ]
 """One line of text. Whole numbers become text; dates never cease to be."""
 
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(listed)]
 """A list of texts; a single text is a list of one."""
 
 
@@ -152,9 +139,6 @@ Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
 
 ByteCount = Annotated[int, BeforeValidator(_bytes)]
 """A size in bytes, also as text: 25MB is 25,000,000, 25MiB is 26,214,400."""
-
-Hosts = Annotated[tuple[Annotated[Text, AfterValidator(_host)], ...], BeforeValidator(_listed)]
-"""Hosts, each with or without a port, in lower case."""
 
 HttpUrl = Annotated[Text, AfterValidator(_url)]
 """An http or https URL without user, query and fragment; slashes at its end are cut off."""

@@ -1,7 +1,6 @@
 """Who asks, told from the headers of a request alone, before anything of its body is read."""
 
 import hashlib
-import hmac
 from collections.abc import Mapping
 
 from voxgate_server.call import Caller
@@ -30,17 +29,21 @@ class Identity:
     """Knows the keys.
 
     Args:
-        master_key: The operator's key; None serves everybody, which the listener permits on loopback only.
+        master_key: The operator's key.
+        keys: Those of callers, each with whom it stands for. Without any key everybody is served, which the listener
+            permits on loopback only.
     """
 
-    def __init__(self, master_key: str | None) -> None:
-        # Digests have one length, so comparing them tells nothing about how much of a key was right.
-        self._master = None if master_key is None else _digest(master_key)
+    def __init__(self, master_key: str | None, keys: Mapping[str, Caller] | None = None) -> None:
+        # Looked up by digest: how long that takes tells nothing about how much of a key was right.
+        self._callers = {_digest(key): caller for key, caller in (keys or {}).items()}
+        if master_key is not None:
+            self._callers[_digest(master_key)] = Caller(key_id="master", is_admin=True)
 
     @property
     def open_to_everybody(self) -> bool:
         """No key is configured."""
-        return self._master is None
+        return not self._callers
 
     def caller(self, headers: Mapping[str, str]) -> Caller:
         """Who sends these headers (names in lower case).
@@ -48,7 +51,7 @@ class Identity:
         Raises:
             Unauthenticated: There is no key, or it is wrong.
         """
-        if self._master is None:
+        if not self._callers:
             # Whoever reaches a loopback listener without keys could read the configuration as well.
             return Caller(is_admin=True)
         for name in KEY_HEADERS:
@@ -69,15 +72,15 @@ class Identity:
         portkey = headers.get("x-portkey-api-key", "").strip()
         if scheme.lower() != "bearer" or key in ("", _PLACEHOLDER, portkey):
             return None
-        if self._master is None:
+        if not self._callers:
             return key
-        return None if not portkey or hmac.compare_digest(_digest(key), self._master) else key
+        return None if not portkey or _digest(key) in self._callers else key
 
     def _caller_of(self, key: str) -> Caller:
-        assert self._master is not None
-        if not hmac.compare_digest(_digest(key), self._master):
+        caller = self._callers.get(_digest(key))
+        if caller is None:
             raise Unauthenticated("Incorrect API key provided. Ask the operator of this server for a key.")
-        return Caller(key_id="master", is_admin=True)
+        return caller
 
 
 def _credential(name: str, value: str) -> str:

@@ -11,6 +11,8 @@ from typing import Self
 import httpx
 
 from voxgate_server.audio.spool import Spool
+from voxgate_server.errors import AudioTooLarge
+from voxgate_server.providers.http_errors import Upstream
 
 __all__ = ["AudioBody"]
 
@@ -37,6 +39,8 @@ class AudioBody(httpx.AsyncByteStream):
         """Bytes of the recording that do not make a whole group of base64 yet."""
         self._spool = spool
         self._cursor = spool.cursor()
+        self._max_audio_bytes = 0
+        self._upstream: Upstream | None = None
         size = (spool.size + 2) // 3 * 4 if in_base64 else spool.size
         self.content_length = len(head) + size + len(tail) if spool.finished else None
         """Bytes of the whole body; None while the recording is still arriving (it is sent chunked then)."""
@@ -48,6 +52,15 @@ class AudioBody(httpx.AsyncByteStream):
         """The body waits for the caller, not for the provider."""
         self.complete = False
         """All of it was handed over."""
+
+    def limit(self, max_audio_bytes: int, upstream: Upstream) -> None:
+        """Ends the body with AudioTooLarge where the recording grows beyond what the provider takes.
+
+        Args:
+            max_audio_bytes: 0 for no limit.
+            upstream: Whose limit that is.
+        """
+        self._max_audio_bytes, self._upstream = max_audio_bytes, upstream
 
     @property
     def recording_bytes(self) -> int | None:
@@ -86,6 +99,13 @@ class AudioBody(httpx.AsyncByteStream):
         finally:
             self.waiting = False
         self.audio_bytes += len(chunk)
+        if self._max_audio_bytes and self.audio_bytes > self._max_audio_bytes:
+            raise AudioTooLarge(
+                f"The recording has more than the {self._max_audio_bytes} bytes that {self._upstream} takes. Send a "
+                "shorter or better compressed one, or choose a model without this limit.",
+                param="file",
+                metadata={"limit_bytes": str(self._max_audio_bytes)},
+            )
         return self._encoded(chunk) if self._in_base64 else chunk
 
     def _encoded(self, chunk: bytes) -> bytes:

@@ -7,7 +7,7 @@ never a parallel result type: `delta*`, `segment*`, then exactly one `done`.
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
@@ -17,6 +17,9 @@ from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["Attempt", "Builder", "Provider", "ProviderParams"]
 
@@ -45,6 +48,8 @@ class ProviderParams:
     """Where the provider's usual variables are looked up. Empty for deployments made for a caller."""
     local: Mapping[str, Any] = field(default_factory=dict)
     """`voxgate.local`, for engines inside this process."""
+    pinned: "Callable[[], httpx.AsyncBaseTransport] | None" = field(default=None, repr=False)
+    """Makes the connections to an `api_base` that a caller chose; None: the operator did."""
 
     def get(self, name: str, *variables: str) -> str | None:
         """A parameter, else the first of the variables that is set; None when there is neither.
@@ -56,6 +61,13 @@ class ProviderParams:
         if value := self.values.get(name):
             return value
         return next((value for variable in variables if (value := self.environ.get(variable))), None)
+
+    def transport(self) -> "httpx.AsyncBaseTransport | None":
+        """What all requests to `api_base` have to go through; None where the adapter's own connections will do.
+
+        An adapter that does not ask is never built for a host of a caller's choice.
+        """
+        return None if self.pinned is None else self.pinned()
 
     def need(self, name: str, *variables: str) -> str:
         """A parameter without which there can be no deployment.
@@ -90,6 +102,8 @@ class Attempt:
     """When the attempt has to be over, on the clock of `time.monotonic()`, in seconds."""
     kind: AudioKind | None = None
     """What the audio is, told by its first bytes; None for headerless audio."""
+    max_audio_bytes: int = 0
+    """Bytes of the recording after which it is too large for the provider; 0 for no limit."""
     report: ProviderAttempt = field(default_factory=ProviderAttempt)
     """What becomes of it; the adapter fills in `http_status`, the gateway the rest."""
     dropped_params: list[str] = field(default_factory=list)

@@ -18,6 +18,8 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from voxgate_server.providers.pinning import PinningResolver
+
 __all__ = ["MAX_RESPONSE_BYTES", "AiohttpTransport", "ResponseTooLarge"]
 
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
@@ -48,6 +50,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         ssl_context: For https; None means the system's certificate authorities.
         max_response_bytes: The largest answer that is read, in bytes.
         keepalive_timeout: How long an idle connection is kept, in seconds.
+        resolver: Says where names may lead, for places that callers chose; None: wherever they lead. What it raises
+            is raised to the caller unchanged, and nothing is dialled then.
     """
 
     def __init__(
@@ -56,10 +60,12 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         ssl_context: ssl.SSLContext | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         keepalive_timeout: float = 15,
+        resolver: PinningResolver | None = None,
     ) -> None:
         self._ssl_context = ssl_context
         self._max_response_bytes = max_response_bytes
         self._keepalive_timeout = keepalive_timeout
+        self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[httpx.URL, yarl.URL] = {}
 
@@ -119,11 +125,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        if self._resolver is not None:
+            await self._resolver.close()
 
     def _open(self) -> aiohttp.ClientSession:
         # Here and not in __init__: a session belongs to the loop it was made in.
         self._session = aiohttp.ClientSession(
             connector=_Connector(
+                self._resolver,
                 limit=0,
                 ssl=self._ssl_context or True,
                 keepalive_timeout=self._keepalive_timeout,
@@ -218,7 +227,15 @@ _current: ContextVar[_Exchange] = ContextVar("current_exchange")
 class _Connector(aiohttp.TCPConnector):
     """Tells the exchange which connection it got: aiohttp itself shows it only once there is an answer."""
 
+    def __init__(self, pinning: PinningResolver | None, **options: Any) -> None:
+        # aiohttp's own cache would hand one exception to several calls, and each call adds to its own.
+        super().__init__(resolver=pinning, use_dns_cache=pinning is None, **options)
+        self._pinning = pinning
+
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
+        if self._pinning is not None:
+            # aiohttp dials addresses without asking any resolver.
+            self._pinning.check_literal(req.url.raw_host or "")
         connection = await super().connect(req, traces, timeout)
         _current.get().connected(connection)
         return connection

@@ -159,6 +159,8 @@ class HttpCall:
         seconds_left = attempt.deadline - time.monotonic()
         if seconds_left <= 0:
             raise DeadlineExceeded(f"The time for the call was over before {self.upstream} was asked.")
+        if isinstance(body, AudioBody):
+            body.limit(attempt.max_audio_bytes, self.upstream)
         try:
             async with asyncio.timeout(seconds_left) as limit:
                 request = await self._request(url, body, method, headers or {})

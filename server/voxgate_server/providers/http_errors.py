@@ -15,6 +15,7 @@ import httpx
 import msgspec
 
 from voxgate_server.errors import (
+    AnswerTooLarge,
     AudioTooLarge,
     ProviderCredential,
     ProviderGarbled,
@@ -43,8 +44,9 @@ _SECRET_CHARACTERS = 6
 _RETRY_AFTER_LIMIT = 300.0
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,63}", re.ASCII)
 _PASSABLE = re.compile(
-    r"x-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
+    r"(?:x|dg)-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
 )
 
 
@@ -165,6 +167,8 @@ class Upstream:
         quote = excerpt(said.message, self.secrets)
         suffix = f": {quote}" if quote else "."
         metadata = {"provider": self.provider, "provider_status": str(status)}
+        if _CODE.fullmatch(code := redact(said.code, self.secrets)):
+            metadata["provider_code"] = code
         wait = retry_after(headers) if status in {408, 409, 429} or status >= 500 else None
         match status:
             case 401 | 403:
@@ -223,7 +227,7 @@ class Upstream:
             case httpx.TimeoutException():
                 return ProviderTimeout(f"{self} was too slow.", metadata=metadata)
             case ResponseTooLarge():
-                return ProviderGarbled(f"{self} sent {error}.", metadata=metadata)
+                return AnswerTooLarge(f"{self} sent {error}.", metadata=metadata)
             case httpx.ConnectError() | httpx.UnsupportedProtocol():
                 what = "could not be connected to"
             case httpx.WriteError():

@@ -58,7 +58,7 @@ class OpenAIProvider:
         default_params: Form fields of every request whose caller does not set them, by the server's names.
         max_audio_bytes: Largest recording in bytes; None means 26214400 at OpenAI itself and unknown elsewhere.
         name: The provider's name in messages and reports.
-        transport: Instead of connections of its own, for tests.
+        transport: Instead of connections that go wherever `api_base` leads.
 
     Raises:
         ValueError: `api_base` is not an http(s) address, a header is not one, or an allowed extra parameter has the
@@ -218,6 +218,7 @@ def build(params: ProviderParams) -> OpenAIProvider:
         drop_params=params.drop_params,
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
+        transport=params.transport(),
     )
 
 

@@ -1,14 +1,19 @@
 """Which adapter serves a deployment of the configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from voxgate_server.config import GatewayConfig, ModelEntry
+from voxgate_server.config.hosts import Network
 from voxgate_server.providers.base import Builder, Provider, ProviderParams
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
 
 __all__ = ["ENTRY_POINTS", "PROVIDERS", "build_for_caller", "build_provider", "provider_names"]
 
@@ -19,6 +24,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
     "gemini": "gemini:build",
     "hosted_vllm": "openai:build",
+    "deepgram": "deepgram:build",
     "local": "local:build",
     "vertex_ai": "vertex:build",
 }
@@ -64,7 +70,13 @@ def build_provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[st
     )
 
 
-def build_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Provider:
+def build_for_caller(
+    provider: str,
+    model: str,
+    params: Mapping[str, str],
+    networks: Sequence[Network] | None = None,
+    resolver: "AbstractResolver | None" = None,
+) -> Provider:
     """The adapter of a place that no deployment of the configuration names.
 
     Nothing comes from the environment: a key of the operator's must not go where a caller points.
@@ -73,11 +85,29 @@ def build_for_caller(provider: str, model: str, params: Mapping[str, str]) -> Pr
         provider: Its name.
         model: By the provider's name of it.
         params: `api_key` and `api_base`, where there are any.
+        networks: What the host in `api_base` may lead to; nothing means every public address, None that the operator
+            chose it, wherever it leads.
+        resolver: Finds the host's addresses; None means the system's.
 
     Raises:
         ValueError: There can be none; the message says why.
     """
-    return _build(ProviderParams(provider=provider, model=model, values=params))
+    if networks is None:
+        return _build(ProviderParams(provider=provider, model=model, values=params))
+    from voxgate_server.providers.http import AiohttpTransport
+    from voxgate_server.providers.pinning import PinningResolver
+
+    made: list[AiohttpTransport] = []
+
+    def pinned() -> AiohttpTransport:
+        made.append(AiohttpTransport(resolver=PinningResolver(networks, resolver=resolver)))
+        return made[-1]
+
+    built = _build(ProviderParams(provider=provider, model=model, values=params, pinned=pinned))
+    if not made:
+        # It would dial by itself, wherever the name leads.
+        raise ValueError(f"'{provider}' goes to no host of a caller's choice in this release")
+    return built
 
 
 def _build(params: ProviderParams) -> Provider:

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 from voxgate.transcription.v1.extra_fields_pb2 import ATTEMPT_OUTCOME_TIMED_OUT, ProviderAttempt
 
-from voxgate_server.errors import DrillFailure, ProviderCredential, ProviderQuotaExceeded, VoxgateError
+from voxgate_server.errors import (
+    DrillFailure,
+    PermissionDenied,
+    ProviderCredential,
+    ProviderQuotaExceeded,
+    VoxgateError,
+)
 
 __all__ = ["most_useful", "with_attempts"]
 
@@ -16,12 +22,14 @@ def most_useful(errors: Sequence[VoxgateError]) -> VoxgateError:
     """The failure that tells a caller most: the first one about which he can do something, or wait for its end.
 
     A credential that is refused and an empty account are the operator's business, and a drill is no cause at all.
+    What the caller may not do at all comes before everything else.
 
     Args:
         errors: In the order of the attempts; at least one.
     """
     idle = (DrillFailure, ProviderCredential, ProviderQuotaExceeded)
-    return next((error for error in errors if not isinstance(error, idle)), errors[0])
+    forbidden = (error for error in errors if isinstance(error, PermissionDenied))
+    return next(forbidden, None) or next((error for error in errors if not isinstance(error, idle)), errors[0])
 
 
 def with_attempts(error: VoxgateError, attempts: Sequence[ProviderAttempt]) -> VoxgateError:

@@ -4,6 +4,9 @@ CLOSED ──(too many failures, or one that says it all)──→ OPEN ──(c
 ↑                                                       ↑                           │
 └──────────────────(the single probe succeeded)─────────│───────────────────────────┤
 └──────(the probe failed)───┘
+
+One without which there is nothing is not left alone for a single 429, unless the provider said for how long: then
+everybody may come back when that time is over, without a probe.
 """
 
 import enum
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 
 from voxgate_server.errors import (
     DrillFailure,
+    EmptyTranscript,
     ProviderCredential,
     ProviderError,
     ProviderQuotaExceeded,
@@ -97,6 +101,8 @@ class Health:
         self.trips = 0
         """How often the circuit opened since it was last closed."""
         self.open_until: float | None = None
+        self._pause = False
+        """It is open by the provider's own wish, not by failures."""
         self._probing = False
         self._window_start = float("-inf")
         self.window_requests = 0
@@ -111,7 +117,9 @@ class Health:
         """The state of the circuit."""
         if self.open_until is None:
             return Circuit.CLOSED
-        return Circuit.OPEN if now < self.open_until else Circuit.HALF_OPEN
+        if now < self.open_until:
+            return Circuit.OPEN
+        return Circuit.CLOSED if self._pause else Circuit.HALF_OPEN
 
     def available_at(self, now: float) -> float:
         """When it may be asked: `now` when it may at once, infinity while the operator keeps it out of service."""
@@ -169,7 +177,7 @@ class Health:
         self.latency = pace if self.latency is None else self.latency + _SMOOTHING * (pace - self.latency)
         self.recent.append(seconds)
         # One that began before the circuit opened says nothing about what opened it.
-        if probe or self.open_until is None:
+        if probe or self.circuit(now) is Circuit.CLOSED:
             self.consecutive_failures = 0
             self.last_error = ""
             self.trips = 0
@@ -193,8 +201,12 @@ class Health:
         self._window_failures += 1
         if self.settings.disabled:
             return
-        if probe or (self.open_until is None and (self._too_many() or (_says_it_all(error) and not self.alone))):
+        closed = self.circuit(now) is Circuit.CLOSED
+        if probe or (closed and (self._too_many() or (_says_it_all(error) and not self.alone))):
             self._open(now, error)
+        elif closed and isinstance(error, ProviderRateLimited) and error.retry_after:
+            self._pause = True
+            self._leave_alone(now, error)
         elif self.open_until is not None and error.retry_after and self.settings.fixed_cooldown is None:
             # One of many that were under way when the circuit opened. It may make the cooldown longer, not double it.
             self.open_until = max(self.open_until, now + min(error.retry_after, _LONGEST_COOLDOWN))
@@ -219,6 +231,12 @@ class Health:
 
     def _open(self, now: float, error: VoxgateError) -> None:
         self.trips += 1
+        self._pause = False
+        self._leave_alone(now, error)
+        self._window_answers = 0
+        self._window_failures = 0
+
+    def _leave_alone(self, now: float, error: VoxgateError) -> None:
         seconds = min(self.settings.cooldown_seconds * 2 ** min(self.trips - 1, 16), _LONGEST_COOLDOWN)
         if self.settings.fixed_cooldown is not None:
             seconds = self.settings.fixed_cooldown
@@ -226,8 +244,6 @@ class Health:
             seconds = min(error.retry_after, _LONGEST_COOLDOWN)
         # A cooldown that runs already is never made shorter.
         self.open_until = max(self.open_until or 0.0, now + seconds)
-        self._window_answers = 0
-        self._window_failures = 0
 
     def _roll(self, now: float) -> None:
         if now >= self._window_start + _WINDOW_SECONDS:
@@ -242,7 +258,7 @@ def _counts(error: VoxgateError, caller_limited: bool) -> bool:
     """Whether an error says something about the deployment and not about the request."""
     if isinstance(error, ProviderTimeout):
         return not caller_limited
-    return isinstance(error, ProviderError) and not isinstance(error, ProviderRejected | DrillFailure)
+    return isinstance(error, ProviderError) and not isinstance(error, ProviderRejected | EmptyTranscript | DrillFailure)
 
 
 def _says_it_all(error: VoxgateError) -> bool:

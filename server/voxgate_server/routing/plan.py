@@ -7,11 +7,21 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 
 from voxgate_server.routing.deployments import Deployment
 
-__all__ = ["Hop"]
+__all__ = ["Hop", "Recording"]
 
 
 _ENOUGH = 20
 """Calls below which a percentile says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What is known of the audio of a call when its way is planned."""
+
+    size_bytes: int | None = None
+    """Its size, or what has come of it so far; None when nothing is known."""
+    seconds: float | None = None
+    """Its length; None when it is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,10 @@ class Hop:
     """HTTP statuses of the provider after which the next hop is taken; None means after every error."""
     timeout_by_caller: bool = False
     """The limit is the caller's own: exceeding it says nothing about the deployment's health."""
+    lenient: bool = False
+    """Its deployments leave out, and report, options of the call."""
+    param: str | None = None
+    """Where a caller's own routing object names it; None for what the operator configured or `fallbacks` lists."""
     hedge_percentile: float | None = None
     """A second attempt begins beside one that takes longer than this percentile of the hop's calls. None: never."""
 

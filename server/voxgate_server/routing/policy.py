@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from voxgate_server.errors import (
     AudioTooLarge,
     DrillFailure,
+    EmptyTranscript,
     Overloaded,
     ProviderCredential,
     ProviderError,
@@ -53,10 +54,13 @@ def judge(error: VoxgateError, http_status: int | None, hop: Hop) -> Verdict:
         again = bool(statuses & hop.retry_statuses)
         return Verdict(again, again, fallback)
     match error:
+        case AudioTooLarge() if http_status is None:
+            # Our own look at the deployment's limit; another one may have another.
+            return Verdict(False, True, fallback)
         case ProviderRejected() | AudioTooLarge() | UnsupportedAudio() | UnsupportedParameter():
             # The request itself: the same model would say the same, another one may not.
             return Verdict(False, False, fallback)
-        case ProviderCredential() | ProviderQuotaExceeded():
+        case ProviderCredential() | ProviderQuotaExceeded() | EmptyTranscript():
             return Verdict(False, True, fallback)
         case ProviderError() | Overloaded():
             # A model the provider does not know does not appear by asking again; another deployment may have it.

@@ -6,20 +6,21 @@ the next call with the same credential, and closed once nobody uses it and other
 
 import dataclasses
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import msgspec
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 
-from voxgate_server.errors import PermissionDenied, ProviderUnavailable, UnsupportedParameter
+from voxgate_server.config.hosts import Network
+from voxgate_server.errors import AudioTooLarge, InvalidRequest, PermissionDenied, ProviderUnavailable
 from voxgate_server.providers.registry import provider_names
-from voxgate_server.routing.capabilities import refusal
+from voxgate_server.routing.capabilities import option_refusal, refusal
 from voxgate_server.routing.conditions import CONFIG_PARAM, Facts, refuse_config
 from voxgate_server.routing.deployments import Deployment
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.portkey_config import DecodeOverrides, Target, overridden, parse_config
+from voxgate_server.routing.portkey_hosts import PermittedHosts, Place, permitted_place
 from voxgate_server.routing.portkey_pool import DeploymentFactory, DeploymentPool, Lease
 from voxgate_server.routing.router import Router
 
@@ -38,8 +39,8 @@ class PortkeySettings:
     """Stored config objects by their ids (`pc-…`)."""
     allow_caller_credentials: bool = False
     """Callers may bring keys of their own for a provider."""
-    custom_hosts: frozenset[str] = frozenset()
-    """Hosts callers may name, each `host` (any port) or `host:port`, in lower case; IPv6 in brackets."""
+    custom_hosts: PermittedHosts = field(default_factory=dict)
+    """Hosts callers may name, and the addresses these may lead to."""
     credentials: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     """Stored credentials (LiteLLM's `credential_list`): `api_key`, `api_base` and `custom_llm_provider` by name."""
 
@@ -105,7 +106,7 @@ class PortkeyPlanner:
             PermissionDenied: The operator does not permit callers' keys, or not this host.
             UnsupportedParameter: No target can do what is asked for; the error is that of the first.
         """
-        refused: list[UnsupportedParameter] = []
+        refused: list[InvalidRequest | AudioTooLarge] = []
         hops = self._hops(root, config, facts, lease, _NOTHING_AFTER, refused)
         if hops:
             return hops
@@ -131,7 +132,7 @@ class PortkeyPlanner:
         facts: Facts,
         lease: Lease,
         after: _Statuses,
-        refused: list[UnsupportedParameter],
+        refused: list[InvalidRequest | AudioTooLarge],
     ) -> list[Hop]:
         """The hops of a target; `after` are the statuses after which what follows it is taken."""
         if target.strategy is None:
@@ -175,7 +176,7 @@ class PortkeyPlanner:
         asked: TranscriptionConfig,
         lease: Lease,
         after: _Statuses,
-        refused: list[UnsupportedParameter],
+        refused: list[InvalidRequest | AudioTooLarge],
     ) -> list[Hop]:
         config = overridden(asked, target.overrides)
         if target.retry is not None:
@@ -186,7 +187,9 @@ class PortkeyPlanner:
         if made is None:
             hops, errors = self._router.hops(self._group(target, config), CONFIG_PARAM, config)
             refused += errors
-        elif error := refusal(made.provider.capabilities, config, made.provider.model):
+        elif error := refusal(made.provider, config, config.model) or option_refusal(
+            made.provider, config, config.model
+        ):
             refused.append(error)
             hops = []
         else:
@@ -197,6 +200,7 @@ class PortkeyPlanner:
             dataclasses.replace(
                 hop,
                 name=target.path,
+                param=None if made is not None else CONFIG_PARAM,
                 timeout=hop.timeout if target.timeout is None else target.timeout,
                 timeout_by_caller=hop.timeout_by_caller if target.timeout is None else not target.trusted,
                 retries=retries,
@@ -257,15 +261,17 @@ class PortkeyPlanner:
             if slug is not None:
                 raise refuse_config(_place_of(target), "has both a key and a stored credential; leave one of them out.")
             params["api_key"] = target.api_key
+        networks: Sequence[Network] | None = None
         if target.custom_host is not None:
             if slug is not None and not target.trusted:
                 raise refuse_config(
                     _place_of(target), "sends a stored credential to a custom host; its own api_base is where it goes."
                 )
-            params["api_base"] = self._host(target)
+            place = self._host(target)
+            params["api_base"], networks = place.url, place.networks
         model = tail if slash and head == provider else config.model
         try:
-            return self._pool.lend(provider, model, params, lease)
+            return self._pool.lend(provider, model, params, lease, networks)
         except ValueError as error:
             raise refuse_config(_place_of(target), f"cannot be used: {error}.") from None
 
@@ -274,28 +280,14 @@ class PortkeyPlanner:
             raise refuse_config(_place_of(target), f"names no stored credential: there is no `{slug[:100]}`.")
         return self.settings.credentials[slug]
 
-    def _host(self, target: Target) -> str:
+    def _host(self, target: Target) -> Place:
         assert target.custom_host is not None
-        address = target.custom_host
         try:
-            parts = urlsplit(address)
-            host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-            sound = parts.scheme in ("http", "https") and parts.username is None and parts.password is None
+            return permitted_place(target.custom_host, self.settings.custom_hosts)
         except ValueError:
-            host, port, sound = None, 0, False
-        if not sound or not host or not address.isascii() or any(sign in address for sign in (*" \\%?#@", "..")):
             raise refuse_config(
                 _place_of(target, "custom_host"), "must be an http or https address without user, query or fragment."
-            )
-        name = f"[{host}]" if ":" in host else host
-        if self.settings.custom_hosts.isdisjoint({name, f"{name}:{port}"}):
-            raise PermissionDenied(
-                f"The operator does not permit the host `{host[:100]}` (voxgate.portkey.custom_hosts lists what is "
-                "permitted, as host or host:port).",
-                param="x-portkey-custom-host",
-                metadata={"host": host[:100]},
-            )
-        return address
+            ) from None
 
 
 def _place_of(target: Target, key: str = "") -> str:

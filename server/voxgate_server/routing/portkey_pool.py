@@ -4,17 +4,20 @@ import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from voxgate_server.config.hosts import Network
 from voxgate_server.routing.deployments import Deployment
 
 __all__ = ["DeploymentFactory", "DeploymentPool", "Lease"]
 
-DeploymentFactory = Callable[[str, str, Mapping[str, str]], Deployment]
-"""Makes a deployment of a provider and its model; parameters are `api_key` and `api_base`. Raises ValueError."""
+DeploymentFactory = Callable[[str, str, Mapping[str, str], Sequence[Network] | None], Deployment]
+"""Makes a deployment of a provider and its model; parameters are `api_key` and `api_base`. The networks are what a
+caller's host may lead to, nothing meaning every public address; None: the operator chose the place, wherever it is.
+Raises ValueError."""
 
 
 @dataclass(slots=True)
@@ -48,18 +51,27 @@ class DeploymentPool:
     def __len__(self) -> int:
         return len(self._made)
 
-    def lend(self, provider: str, model: str, params: Mapping[str, str], lease: Lease) -> Deployment:
+    def lend(
+        self,
+        provider: str,
+        model: str,
+        params: Mapping[str, str],
+        lease: Lease,
+        networks: Sequence[Network] | None = None,
+    ) -> Deployment:
         """The deployment for these parameters, until the lease is released.
 
         Raises:
             ValueError: There can be none; the message says why.
         """
-        text = msgspec.json.encode([provider, model, sorted(params.items())])
+        # What may go anywhere is never lent to somebody who may not.
+        bounds = None if networks is None else [str(network) for network in networks]
+        text = msgspec.json.encode([provider, model, sorted(params.items()), bounds])
         # Keyed: what is kept about a credential must not allow to guess at it.
         digest = hashlib.blake2b(text, key=self._digest_key, digest_size=16).hexdigest()
         made = self._made.get(digest)
         if made is None:
-            made = self._made[digest] = _Made(self._make(provider, model, params))
+            made = self._made[digest] = _Made(self._make(provider, model, params, networks))
         self._made.move_to_end(digest)
         if digest not in lease.held:
             lease.held[digest] = made

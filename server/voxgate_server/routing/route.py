@@ -10,20 +10,21 @@ unless the driver hedges; nothing is tried after the deadline or after a success
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from voxgate_server.errors import (
     DeadlineExceeded,
     NoDeploymentAvailable,
+    PermissionDenied,
     ProviderTimeout,
     ProviderUnavailable,
     VoxgateError,
 )
-from voxgate_server.routing.deployments import Deployment
+from voxgate_server.routing.deployments import Deployment, Pool
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.policy import RetryBudget, Verdict, backoff, judge
-from voxgate_server.routing.strategies import Strategy
+from voxgate_server.routing.strategies import Strategy, simple_shuffle
 
 __all__ = ["DEFAULT_RETRIES", "GaveUp", "Route", "Try", "Wait"]
 
@@ -31,6 +32,9 @@ DEFAULT_RETRIES = 2
 """Attempts of a call after the first unless a number is configured; every further hop is tried once all the same."""
 _PATIENCE = 60.0
 """Seconds up to which a provider's own wish to wait is followed when there is no other way."""
+_MANY = 16
+"""Deployments from which on one is drawn by lot before all of them are looked at."""
+_DRAWS = 4
 _SHORT_WAIT = 3.0
 """Seconds up to which it is followed although there is another way."""
 
@@ -71,16 +75,25 @@ class Route:
         budget: What the process may spend on extra attempts.
         deadline: The call's, on the clock whose times are handed in.
         rng: Where chance comes from.
+        fits: Whether a deployment takes the recording, as far as it has come.
     """
 
     def __init__(
-        self, hops: Sequence[Hop], *, strategy: Strategy, budget: RetryBudget, deadline: float, rng: random.Random
+        self,
+        hops: Sequence[Hop],
+        *,
+        strategy: Strategy,
+        budget: RetryBudget,
+        deadline: float,
+        rng: random.Random,
+        fits: Callable[[Deployment], bool] = lambda _: True,
     ) -> None:
         self._hops = hops
         self._strategy = strategy
         self._budget = budget
         self._deadline = deadline
         self._rng = rng
+        self._fits = fits
         self._index = 0
         self._tries = 0
         """Attempts at the current hop."""
@@ -91,6 +104,8 @@ class Route:
         """What may follow the newest failure at the current hop."""
         self._resume_at = 0.0
         """When one that was tried already may be asked again."""
+        self._patient_until = 0.0
+        """Until when it may ask for more time, by what it says to other calls."""
         self._paid = False
         """The next attempt has its place in the budget."""
         self._last_hop = -1
@@ -147,15 +162,21 @@ class Route:
             now: When.
         """
         self._errors.append(error)
+        if isinstance(error, PermissionDenied):
+            # As if it had been found when the call was planned: nothing is tried instead.
+            self._over = GaveUp(error)
+            return
         hop, verdict = attempt.hop, judge(error, http_status, attempt.hop)
         further = verdict.fallback and self._has_further_hop(now)
         again, wait = verdict.same, backoff(self._tries, self._rng)
+        self._patient_until = now
         if error.retry_after:
             # A short wish is followed once although there is another way, any other one only when there is none.
             patience = _PATIENCE if not further else _SHORT_WAIT if self._tries == 1 else 0.0
+            self._patient_until = now + patience
             again &= error.retry_after <= patience
             wait = max(wait, error.retry_after)
-        elif further and hop.retries is None:
+        elif further and (hop.retries is None or (hop.retry_statuses is None and _silent(error, http_status))):
             again = False
         self._again.discard(attempt.deployment.id)
         if again:
@@ -185,28 +206,48 @@ class Route:
 
     def _candidate(self, hop: Hop, now: float) -> Deployment | None:
         """Who is asked next at this hop, if anybody."""
+        if not self.attempts and (drawn := self._drawn(hop, now)):
+            return drawn
         candidates = self._siblings(hop, now)
         if not candidates and self._again and self._may_retry(hop):
-            # One that asked for a pause cools down until the pause is over.
+            # One that asked for a pause cools down until the pause is over, which may be later than it said to us.
+            again = [(one.health.available_at(now), one) for one in hop.deployments if one.id in self._again]
+            soonest = min((free for free, _ in again), default=math.inf)
+            if self._resume_at < soonest <= self._patient_until:
+                self._resume_at = soonest
             then = max(now, self._resume_at)
-            again = [one for one in hop.deployments if one.id in self._again]
-            candidates = [one for one in again if one.health.available_at(now) <= then]
+            candidates = [one for free, one in again if free <= then]
         if self.attempts:
             candidates = [one for one in candidates if one.health.proved] or candidates
         return self._strategy(candidates, self._rng) if candidates else None
+
+    def _drawn(self, hop: Hop, now: float) -> Deployment | None:
+        """One of many by lot, without a look at all of them; None when that does not lead to somebody available."""
+        pool = hop.deployments
+        if self._strategy is not simple_shuffle or not isinstance(pool, Pool) or len(pool) < _MANY:
+            return None
+        # Drawing again until the lot falls on somebody available gives each of these the share it has among them.
+        drawn = (pool.draw(self._rng) for _ in range(_DRAWS))
+        return next((one for one in drawn if self._fits(one) and one.health.available_at(now) <= now), None)
 
     def _siblings(self, hop: Hop, now: float) -> list[Deployment]:
         """Deployments of the hop that were not tried yet and may be asked."""
         if self._verdict is not None and not (self._verdict.sibling and self._may_retry(hop)):
             return []
-        return [one for one in hop.deployments if one.id not in self._tried and one.health.available_at(now) <= now]
+        return [
+            one
+            for one in hop.deployments
+            if one.id not in self._tried and self._fits(one) and one.health.available_at(now) <= now
+        ]
 
     def _may_retry(self, hop: Hop) -> bool:
         return self.attempts <= DEFAULT_RETRIES if hop.retries is None else self._tries <= hop.retries
 
     def _has_further_hop(self, now: float) -> bool:
         further = self._hops[self._index + 1 :]
-        return any(one.health.available_at(now) <= now for hop in further for one in hop.deployments)
+        return any(
+            self._fits(one) and one.health.available_at(now) <= now for hop in further for one in hop.deployments
+        )
 
     def _affordable(self, candidate: Deployment) -> bool:
         """Whether the attempt may be made; takes its price from the budget, once."""
@@ -245,3 +286,8 @@ class Route:
             f"their limits. Try again in {math.ceil(wait)} s.",
             retry_after=wait,
         )
+
+
+def _silent(error: VoxgateError, http_status: int | None) -> bool:
+    """Whether it was waited for in vain. To wait as long again for the same one only makes the caller wait longer."""
+    return isinstance(error, ProviderTimeout) and (http_status is None or http_status < 400)

@@ -3,25 +3,17 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from voxgate_server.routing.deployments import Deployment
+from voxgate_server.routing.deployments import Deployment, shares
 
-__all__ = ["STRATEGIES", "Strategy"]
+__all__ = ["STRATEGIES", "Strategy", "simple_shuffle"]
 
 Strategy = Callable[[Sequence[Deployment], random.Random], Deployment]
 """Chooses one of at least one."""
 
 
 def simple_shuffle(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:
-    """At random, by `weight` where any has one, else by `rpm`, else all alike. One without is like the average."""
-    if len(candidates) == 1:
-        return candidates[0]
-    shares: list[float | None] = [candidate.weight for candidate in candidates]
-    if all(share is None for share in shares):
-        shares = [candidate.health.settings.rpm for candidate in candidates]
-    given = [share for share in shares if share]
-    average = sum(given) / len(given) if given else 1.0
-    weights = [average if share is None else share for share in shares]
-    return rng.choices(candidates, weights)[0] if any(weights) else rng.choice(candidates)
+    """At random, by their shares of the load."""
+    return candidates[0] if len(candidates) == 1 else rng.choices(candidates, shares(candidates))[0]
 
 
 def least_busy(candidates: Sequence[Deployment], rng: random.Random) -> Deployment:

@@ -87,3 +87,10 @@ async def post(port: int, path: str, body: bytes, headers: dict[str, str]) -> Re
         await connection.head(path, {"content-type": FORM, "content-length": str(len(body)), **headers})
         await connection.send(body)
         return await connection.response()
+
+
+async def get(port: int, path: str, headers: dict[str, str]) -> Response:
+    """Asks for something."""
+    async with Connection(port) as connection:
+        await connection.head(path, headers, method="GET")
+        return await connection.response()

@@ -10,7 +10,7 @@
     ├── NotFoundError                there is no such thing                   NOT_FOUND
     │   └── UnknownModelError        there is no such model                   NOT_FOUND
     ├── RateLimitedError             too much at once, or a budget is spent   RESOURCE_EXHAUSTED
-    ├── UnavailableError             no connection, or no provider answered   UNAVAILABLE
+    ├── UnavailableError             no connection, or no provider answered   UNAVAILABLE, RESOURCE_EXHAUSTED
     │   └── CertificateError         TLS does not trust what it sees          UNAVAILABLE
     ├── DeadlineExceededError        too slow                                 DEADLINE_EXCEEDED
     ├── CallCancelledError           ended by the server or by close()        CANCELLED

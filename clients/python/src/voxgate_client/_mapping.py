@@ -33,6 +33,7 @@ _BY_REASON: dict[str | None, type[errors.VoxgateError]] = {
     "AUDIO_TOO_LARGE": errors.AudioTooLargeError,
     "UPLOAD_INCOMPLETE": errors.UploadInterruptedError,
     "AUDIO_IDLE_TIMEOUT": errors.UploadInterruptedError,
+    "UPSTREAM_TOO_LARGE": errors.UnavailableError,
 }
 _BY_CODE: dict[StatusCode, type[errors.VoxgateError]] = {
     StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,

@@ -8,6 +8,7 @@ from grpc import aio
 from voxgate.transcription.v1 import model_service_pb2 as api
 from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceServicer
 
+from voxgate_server.edges.grpc.fence import current_rpc
 from voxgate_server.errors import InvalidRequest
 from voxgate_server.gateway import Gateway
 
@@ -30,7 +31,9 @@ class ModelServicer(ModelServiceServicer):
             raise InvalidRequest(f"page_size must be between 0 and {_LARGEST_PAGE}.", param="page_size")
         after = _decode_token(request.page_token)
         models = [
-            model for model in self._gateway.models() if model.id > after and request.provider in {"", model.provider}
+            model
+            for model in self._gateway.models(current_rpc().caller)
+            if model.id > after and request.provider in {"", model.provider}
         ]
         size = request.page_size or _DEFAULT_PAGE
         page = models[:size]
@@ -41,7 +44,7 @@ class ModelServicer(ModelServiceServicer):
         """One model, by its id or an alias."""
         if not request.id:
             raise InvalidRequest("You must provide an id.", param="id")
-        return api.GetModelResponse(model=self._gateway.model(request.id))
+        return api.GetModelResponse(model=self._gateway.model(request.id, current_rpc().caller))
 
 
 def _encode_token(last_id: str) -> str:

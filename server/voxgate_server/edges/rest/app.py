@@ -6,9 +6,9 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voxgate_server.edges.identity import Identity
-from voxgate_server.edges.rest.encode import model_body, models_body
 from voxgate_server.edges.rest.fence import Fence, request_context
 from voxgate_server.edges.rest.health import health_body, metrics_body
+from voxgate_server.edges.rest.model_list import model_body, models_body
 from voxgate_server.edges.rest.portkey_headers import PortkeyHeaders
 from voxgate_server.edges.rest.respond import send_json, send_response
 from voxgate_server.edges.rest.transcriptions import TranscriptionEndpoint
@@ -51,11 +51,11 @@ def rest_app(gateway: Gateway, identity: Identity, *, ready: Callable[[], bool],
         _check_admin(scope)
         await send_response(send, await metrics_body(gateway), CONTENT_TYPE.encode())
 
-    async def models(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, models_body(gateway.models()))
+    async def models(scope: Scope, _receive: Receive, send: Send) -> None:
+        await send_json(send, models_body(gateway.models(request_context(scope).caller)))
 
     async def model(scope: Scope, _receive: Receive, send: Send) -> None:
-        await send_json(send, model_body(gateway.model(scope["path_params"]["model"])))
+        await send_json(send, model_body(gateway.model(scope["path_params"]["model"], request_context(scope).caller)))
 
     async def unknown(scope: Scope, _receive: Receive, _send: Send) -> None:
         raise UnknownRoute(f"Invalid URL ({scope['method']} {scope['path'][:200]}).")

@@ -82,6 +82,10 @@ class _ErrorReasonEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ErrorReaso
     """The caller's own limit passed. DEADLINE_EXCEEDED."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 26
     """The caller went away; seen in the log only. CANCELLED."""
+    ERROR_REASON_UPSTREAM_TOO_LARGE: _ErrorReason.ValueType  # 27
+    """The provider's answer is larger than the gateway reads. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_EMPTY_TRANSCRIPT: _ErrorReason.ValueType  # 28
+    """An attempt heard nothing where another one may hear something; seen among the attempts only. UNAVAILABLE."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the machine-readable cause of an error."""
@@ -140,6 +144,10 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 25
 """The caller's own limit passed. DEADLINE_EXCEEDED."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 26
 """The caller went away; seen in the log only. CANCELLED."""
+ERROR_REASON_UPSTREAM_TOO_LARGE: ErrorReason.ValueType  # 27
+"""The provider's answer is larger than the gateway reads. RESOURCE_EXHAUSTED."""
+ERROR_REASON_EMPTY_TRANSCRIPT: ErrorReason.ValueType  # 28
+"""An attempt heard nothing where another one may hear something; seen among the attempts only. UNAVAILABLE."""
 
 @typing.final
 class RoutingFailure(message.Message):
