@@ -84,6 +84,16 @@ class TestDefaults:
         assert "whisper-1" not in config.aliases
         assert config.fallbacks == {"whisper-1": ("pocketsphinx",)}
 
+    @pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
+    def test_gemini_where_its_key_is(self, variable: str) -> None:
+        config = default_config({variable: "google-key"}).config
+        [_, entry] = config.model_list
+        assert entry.model_name == "gemini-3.5-transcribe"
+        assert entry.litellm_params.model == "gemini/gemini-3.5-transcribe"
+        assert plain_key(entry.litellm_params.api_key) == "google-key"
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+        assert config.fallbacks == {"gemini-3.5-transcribe": ("pocketsphinx",)}
+
     def test_deepgram_too_where_its_key_is(self) -> None:
         config = default_config({"DEEPGRAM_API_KEY": "deepgram-key"}).config
         assert [entry.litellm_params.model for entry in config.model_list] == ["local/pocketsphinx", "deepgram/nova-3"]

@@ -59,7 +59,7 @@ class GeminiProvider:
         default_params: Parameters of every request whose caller does not set them, by Google's names.
         timeout: Seconds Google may take to answer once it has the recording; None means until the attempt's deadline.
         extra_headers: Sent with every request; must not name those the gateway sets itself.
-        transport: Instead of connections of its own, for tests.
+        transport: Instead of connections that go wherever `base` leads.
 
     Raises:
         ValueError: The model cannot transcribe recordings, a header is not one, or a parameter's name is taken.
@@ -166,10 +166,14 @@ class GeminiProvider:
 
     async def _generate_from_file(self, attempt: Attempt, request: GeminiRequest) -> Answer:
         assert self._files is not None
-        await self._in_time(attempt, attempt.spool.wait_finished())
+        await self._in_time(attempt, _until_larger(attempt, _FILE_BYTES))
+        self._check_size(attempt, _FILE_BYTES)
         async with self._files.uploaded(attempt, request.wire_type) as uri:
+            body = request.with_file(uri)
+            if attempt.config.debug.include_raw_request:
+                attempt.raw_request = raw_payload("application/json", body)
             headers = {**_JSON, **await self._authorised(attempt)}
-            return await self._http.send(attempt, self._url, request.with_file(uri), headers=headers)
+            return await self._http.send(attempt, self._url, body, headers=headers)
 
     async def _authorised(self, attempt: Attempt) -> Mapping[str, str]:
         headers = await self._headers(attempt)
@@ -194,21 +198,22 @@ class GeminiProvider:
 
     async def _fits(self, attempt: Attempt, request: GeminiRequest) -> bool:
         """Whether the recording goes inside the request; waits where only its end, or its size, can tell."""
-        spool = attempt.spool
         limit = request.inline_audio_bytes(self._max_inline_bytes)
-        announced = attempt.audio.size_bytes if attempt.audio.HasField("size_bytes") else None
-        if announced is None and not spool.finished:
+        if not attempt.audio.HasField("size_bytes"):
             await self._in_time(attempt, _until_larger(attempt, limit))
-        size = max(spool.size, announced or 0)
-        most = _FILE_BYTES if self._files is not None else limit
+        return self._check_size(attempt, limit if self._files is None else _FILE_BYTES) <= limit
+
+    def _check_size(self, attempt: Attempt, most: int) -> int:
+        """The size of the recording, as far as it is known, in bytes."""
+        size = max(attempt.spool.size, attempt.audio.size_bytes)
         if size > most:
             raise AudioTooLarge(
-                f"The recording has {size} bytes{'' if spool.finished else ' or more'} and {self._upstream} takes at "
-                f"most {most}. Send a shorter or better compressed one, or choose a model without this limit.",
+                f"The recording has {size} bytes{'' if attempt.spool.finished else ' or more'} and {self._upstream} "
+                f"takes at most {most}. Send a shorter or better compressed one, or choose a model without this limit.",
                 param="file",
                 metadata={"limit_bytes": str(most), "provider": self._name},
             )
-        return size <= limit
+        return size
 
     async def _in_time(self, attempt: Attempt, waiting: Awaitable[None]) -> None:
         try:
@@ -256,4 +261,5 @@ def build(params: ProviderParams) -> GeminiProvider:
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
         extra_headers=params.extra_headers,
+        transport=params.transport(),
     )

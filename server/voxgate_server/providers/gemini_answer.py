@@ -162,7 +162,7 @@ def _parts(answer: _Answer, upstream: Upstream, request: GeminiRequest) -> list[
     if reason == "LANGUAGE":
         raise ProviderRejected(
             f"{upstream} does not know the language of the recording.",
-            metadata={"provider": upstream.provider, "provider_code": reason},
+            metadata={"provider": upstream.provider, "provider_code": "unsupported_language"},
         )
     if reason == "MAX_TOKENS":
         _garbled(
@@ -183,8 +183,8 @@ def _fill_dedicated(
     texts: list[str] = []
     for part in parts:
         said = part.audio_transcription or _AudioTranscription()
-        text = (said.text or part.text).strip()
-        if not text and not said.words:
+        text = (said.text or part.text).strip() or joined(word.word for word in said.words)
+        if not text:
             continue
         texts.append(text)
         if said.language_code and said.language_code not in [item.code for item in target.languages]:
@@ -195,7 +195,8 @@ def _fill_dedicated(
             start = _time(word.start_offset, previous_end, upstream, longest)
             end = max(start, _time(word.end_offset, start, upstream, longest))
             previous_end = end
-            words.append(target.words.add(word=word.word, start=start, end=end))
+            if word.word.strip():
+                words.append(target.words.add(word=word.word, start=start, end=end))
         if request.timed and not words:
             _garbled(upstream, "sent a transcript without the times that were asked for")
         if not said.speaker_label:

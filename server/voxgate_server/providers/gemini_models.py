@@ -39,11 +39,13 @@ class GeminiFamily:
     dedicated: bool
     """Made for transcription."""
     options: frozenset[str]
-    """Options it takes, by their REST names."""
+    """Options it takes, by their REST names; of `chunking_strategy` only `auto`, which leaves it to Google."""
     granularities: tuple[TimestampGranularity.ValueType, ...]
     translation: bool
     max_audio_seconds: int
     """At AI Studio."""
+    callers_params: frozenset[str] = frozenset()
+    """Google's own parameters that every caller may use: they change the transcript and not who pays for what."""
 
     def capabilities(
         self,
@@ -69,19 +71,20 @@ class GeminiFamily:
             max_audio_duration=Duration(seconds=max_audio_seconds or self.max_audio_seconds),
             max_audio_bytes=max_audio_bytes,
             media_types=sorted(media_types),
-            options=sorted(self.options | extra_params),
+            options=sorted(self.options | self.callers_params | extra_params),
             # The size decides between a recording inside the request and a file of its own.
             needs_length=True,
         )
 
 
-_HINTS = frozenset({"language", "languages", "keywords", "timestamp_granularities"})
+_HINTS = frozenset({"chunking_strategy", "language", "languages", "keywords", "timestamp_granularities"})
 _DEDICATED = GeminiFamily(
     dedicated=True,
     options=_HINTS,
     granularities=(_WORD, _SEGMENT),
     translation=False,
     max_audio_seconds=3600,
+    callers_params=frozenset({"diarization", "mode", "wordTimestamp"}),
 )
 _GENERAL = GeminiFamily(
     dedicated=False,

@@ -4,18 +4,18 @@ Models made for transcription have options for what callers want. All others are
 speakers are wanted, they have to answer with JSON of a schema.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.struct_pb2 import Struct
 from voxgate.transcription.v1.config_pb2 import ResponseFormat, TranscriptionConfig
 
 from voxgate_server.audio.spool import Spool
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.gemini_models import GeminiFamily
+from voxgate_server.providers.gemini_params import OURS, google_name, number, placed
 from voxgate_server.providers.options import accepted_options, is_translation
 
 __all__ = ["NO_SPEECH", "GeminiRequest", "RequestBuilder"]
@@ -34,26 +34,6 @@ _TIMED_FORMATS = frozenset(
 _WIRE_TYPES = {"audio/mpeg": "audio/mp3"}
 """Where Google's list has another name than the registry."""
 _TAIL = b'"}}]}]}'
-
-_OF_REQUEST = frozenset({"cachedContent", "labels", "safetySettings", "systemInstruction"})
-"""Parameters of the request itself; all others belong to `generationConfig` …"""
-_OF_TRANSCRIPTION = frozenset(
-    {
-        "adaptationPhrases", "customVocabulary", "diarization", "languageAuto", "languageCodes", "languageHints",
-        "mode", "sourceText", "wordTimestamp",
-    }
-)  # fmt: skip
-"""… but these, which belong to its `audioTranscriptionConfig`."""
-_ALIASES = {"maxTokens": "maxOutputTokens", "maxCompletionTokens": "maxOutputTokens", "stop": "stopSequences"}
-_OURS = frozenset(
-    {
-        "audioTimestamp", "audioTranscriptionConfig", "candidateCount", "contents", "generationConfig", "model",
-        "responseJsonSchema", "responseMimeType", "responseModalities", "responseSchema", "tools",
-        "chunkingStrategy", "file", "include", "keywords", "knownSpeakerNames", "language", "languages", "prompt",
-        "responseFormat", "stream", "timestampGranularities",
-    }
-)  # fmt: skip
-"""Names the gateway sets itself, and those of its own options, which Google does not know."""
 
 _SCHEMA_OF_SEGMENT = {"start": {"type": "STRING"}, "end": {"type": "STRING"}, "text": {"type": "STRING"}}
 
@@ -129,12 +109,12 @@ class RequestBuilder:
         default_params: Mapping[str, object],
         audio_timestamp: bool,
     ) -> None:
-        taken = {name for name in {*allowed_extra_params, *default_params} if _google_name(name) in _OURS}
+        taken = {name for name in {*allowed_extra_params, *default_params} if google_name(name) in OURS}
         taken |= allowed_extra_params & {"temperature"}
         if taken:
             raise ValueError(f"parameters of {who} have names the gateway sets itself: {', '.join(sorted(taken))}")
         self._family, self._who = family, who
-        self._known = family.options | allowed_extra_params
+        self._known = family.options | family.callers_params | allowed_extra_params
         self._audio_timestamp = audio_timestamp
         self._defaults = Struct()
         self._defaults.update(default_params)  # type: ignore[arg-type]  # a value of another kind raises
@@ -152,7 +132,7 @@ class RequestBuilder:
         """
         options = accepted_options(config, self._known_for(config), dropped=dropped, who=self._who)
         extra = {name: config.extra_params.fields[name] for name in options if name in config.extra_params.fields}
-        body, generation, transcription = _placed({**self._defaults.fields, **extra})
+        body, generation, transcription = placed({**self._defaults.fields, **extra})
         timed = config.response_format in _TIMED_FORMATS or "timestamp_granularities" in options
         diarized = config.response_format == ResponseFormat.RESPONSE_FORMAT_DIARIZED_JSON
         text = ""
@@ -163,7 +143,7 @@ class RequestBuilder:
         else:
             text = _instruction(config, options, timed=timed, diarized=diarized)
             if "temperature" in options:
-                generation["temperature"] = _number(config.temperature)
+                generation["temperature"] = number(config.temperature)
             if timed:
                 generation |= {"responseMimeType": "application/json", "responseSchema": _schema(diarized=diarized)}
                 if self._audio_timestamp:
@@ -175,8 +155,12 @@ class RequestBuilder:
         )
 
     def _known_for(self, config: TranscriptionConfig) -> Collection[str]:
-        words = [item for item in config.timestamp_granularities if item not in self._family.granularities]
-        return self._known - {"timestamp_granularities"} if words else self._known
+        unknown = set()
+        if not set(config.timestamp_granularities) <= set(self._family.granularities):
+            unknown.add("timestamp_granularities")
+        if config.chunking_strategy.WhichOneof("kind") != "auto":
+            unknown.add("chunking_strategy")
+        return self._known - unknown
 
 
 def _transcription_options(
@@ -184,7 +168,7 @@ def _transcription_options(
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     if languages := _languages(config, options):
-        result["languageCodes"] = languages
+        result["languageCodes"] = [language.replace("_", "-") for language in languages]
     if "keywords" in options:
         result["customVocabulary"] = list(config.keywords)
     if timed:
@@ -255,41 +239,3 @@ def _languages(config: TranscriptionConfig, options: Collection[str]) -> list[st
 def _quoted(text: str) -> str:
     # As a JSON string: what a caller writes stays inside its quotes.
     return msgspec.json.encode(text).decode()
-
-
-def _placed(params: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Parameters where Google wants them: in the request, in `generationConfig`, in `audioTranscriptionConfig`."""
-    request: dict[str, Any] = {}
-    generation: dict[str, Any] = {}
-    transcription: dict[str, Any] = {}
-    for given, value in params.items():
-        name = _google_name(given)
-        place = request if name in _OF_REQUEST else transcription if name in _OF_TRANSCRIPTION else generation
-        place[name] = _plain(value)
-    return request, generation, transcription
-
-
-def _google_name(name: str) -> str:
-    camel = re.sub(r"_([a-z])", lambda match: match[1].upper(), name)
-    return _ALIASES.get(camel, camel)
-
-
-def _plain(value: Value) -> Any:
-    match value.WhichOneof("kind"):
-        case "string_value":
-            return value.string_value
-        case "number_value":
-            return _number(value.number_value)
-        case "bool_value":
-            return value.bool_value
-        case "list_value":
-            return [_plain(item) for item in value.list_value.values]
-        case "struct_value":
-            return {key: _plain(item) for key, item in value.struct_value.fields.items()}
-        case _:
-            return None
-
-
-def _number(value: float) -> int | float:
-    # Integral numbers go out as integers: a count is no `3.0`.
-    return int(value) if value.is_integer() else value

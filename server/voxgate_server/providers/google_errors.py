@@ -39,6 +39,7 @@ _TOO_LARGE = re.compile(
     r"|exceeds? (?:the )?(?:maximum|limit)[^.]{0,40}(?:size|duration|tokens)",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,63}", re.ASCII)
 _DELAY = re.compile(r"(\d{1,10}(?:\.\d{1,9})?)s", re.ASCII)
 _LONGEST_DELAY = 300.0
 _MAX_DETAILS = 32
@@ -125,13 +126,17 @@ def google_refusal(
     quote = excerpt("; ".join((said.message, *said.violations)), upstream.secrets)
     suffix = f": {quote}" if quote else "."
     metadata = {"provider": upstream.provider, "provider_status": str(status)}
-    if said.status:
-        metadata["provider_code"] = excerpt(said.reason or said.status)[:64]
+    if _CODE.fullmatch(code := (said.reason or said.status).lower()):
+        metadata["provider_code"] = code
     wait = said.retry_delay if said.retry_delay is not None else retry_after(headers)
     if said.reason in _MONEY_REASONS:
         return ProviderQuotaExceeded(
             f"The operator's project cannot be billed at {upstream}{suffix}", metadata=metadata
         )
+    if status == 429 or said.status == "RESOURCE_EXHAUSTED" or said.reason == "RATE_LIMIT_EXCEEDED":
+        if _used_up(said):
+            return ProviderQuotaExceeded(f"The operator's quota at {upstream} is used up{suffix}", metadata=metadata)
+        return ProviderRateLimited(f"{upstream} asks to slow down{suffix}", metadata=metadata, retry_after=wait)
     if (
         status in {401, 403}
         or said.status in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
@@ -144,10 +149,6 @@ def google_refusal(
             f"deployment's {credential}, and that it may use this API.",
             metadata=metadata,
         )
-    if status == 429 or said.status == "RESOURCE_EXHAUSTED":
-        if _used_up(said):
-            return ProviderQuotaExceeded(f"The operator's quota at {upstream} is used up{suffix}", metadata=metadata)
-        return ProviderRateLimited(f"{upstream} asks to slow down{suffix}", metadata=metadata, retry_after=wait)
     if status in {400, 413} and (status == 413 or _TOO_LARGE.search(said.message)):
         return AudioTooLarge(f"The recording is larger than {upstream} takes{suffix}", param="file", metadata=metadata)
     if status == 499 or said.status == "FAILED_PRECONDITION":
