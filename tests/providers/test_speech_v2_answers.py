@@ -9,14 +9,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 from voxgate.transcription.v1.audio_pb2 import AudioHeader, RawAudioFormat
+from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server import errors
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.providers.http_errors import Upstream
-from voxgate_server.providers.speech_v2_answer import fill_from_results, speaker_turns
+from voxgate_server.providers.speech_v2_answer import fill_from_results, name_speakers
+from voxgate_server.transcript.complete import complete
 
 from tests.providers.emulator import raw, reset_mid_body
 from tests.providers.vertex_calling import VertexCalling
@@ -60,12 +63,13 @@ async def test_confidence_where_it_means_something(call: VertexCalling):
 
 
 async def test_speakers(call: VertexCalling):
-    result = await call("response_format: RESPONSE_FORMAT_DIARIZED_JSON")
-    assert [(part.id, part.speaker, part.text) for part in result.diarized_segments] == [
-        ("seg_001", "A", "Hello from"),
-        ("seg_002", "B", "the emulator."),
-    ]
+    config = "response_format: RESPONSE_FORMAT_DIARIZED_JSON"
+    result = await call(config)
     assert [word.speaker for word in result.words] == ["A", "A", "B", "B"]
+    complete(result, text_format.Parse(config, TranscriptionConfig()))
+    assert [(part.id, part.speaker, part.text) for part in result.diarized_segments] == [
+        ("seg_001", "A", "Hello from"), ("seg_002", "B", "the emulator."),
+    ]  # fmt: skip
     assert result.diarized_segments[1].start == result.words[2].start
 
 
@@ -133,20 +137,13 @@ def test_words_that_lack_something():
 
 
 def test_speakers_are_named_in_order_of_appearance():
-    result = Transcription(text="Well, hello there. Hi!")
-    for number, (word, speaker) in enumerate((("Well", ""), ("hello", "3"), ("there", ""), ("Hi", "1"))):
-        added = result.words.add(word=word, start=number, end=number + 0.5)
-        if speaker:
-            added.speaker = speaker
-    speaker_turns(result)
-    assert [(part.speaker, part.text) for part in result.diarized_segments] == [
-        ("A", "Well,"), ("B", "hello there."), ("C", "Hi!"),
-    ]  # fmt: skip
-    many = Transcription()
-    for number in range(60):
-        many.words.add(word=f"w{number}", speaker=str(number))
-    speaker_turns(many)
-    assert [part.speaker for part in many.diarized_segments][24:29] == ["Y", "Z", "AA", "AB", "AC"]
+    result = Transcription()
+    for speaker in ("7", "", "2", "7", *map(str, range(100, 150))):
+        result.words.add(word="x", speaker=speaker)
+    name_speakers(result)
+    names = [word.speaker for word in result.words]
+    assert names[:4] == ["A", "", "B", "A"]
+    assert names[26:31] == ["Y", "Z", "AA", "AB", "AC"]
 
 
 @pytest.mark.parametrize(
@@ -183,8 +180,8 @@ def test_whatever_google_says(results: list[Any], metadata: Any, offset: float):
         fill_from_results(target, body, UPSTREAM, offset=offset)
     except errors.ProviderGarbled:
         return
-    speaker_turns(target)
-    for part in (*target.words, *target.segments, *target.diarized_segments):
+    name_speakers(target)
+    for part in (*target.words, *target.segments):
         assert math.isfinite(part.end)
         assert 0 <= part.start <= part.end
     target.SerializeToString()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from voxgate.transcription.v1.audio_pb2 import AudioHeader, RawAudioFormat
+from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server import errors
 from voxgate_server.audio.sniff import sniff
@@ -70,7 +71,7 @@ async def test_a_long_recording(emulator: VertexEmulator, call: VertexCalling):
             "encoding": "LINEAR16", "sampleRateHertz": 16_000, "audioChannelCount": 1,
         }  # fmt: skip
     assert len(emulator.tokens.records) == 1
-    complete(result, 3)
+    complete(result, TranscriptionConfig(response_format="RESPONSE_FORMAT_SRT"))
     assert result.rendered.body.count(" --> ") > 3
 
 

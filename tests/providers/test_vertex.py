@@ -1,5 +1,6 @@
 """Which deployments of `vertex_ai` there can be, where they ask, and what they do about tokens."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,10 +12,12 @@ from voxgate_server import errors
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.providers.base import ProviderParams
 from voxgate_server.providers.gemini import GeminiProvider
+from voxgate_server.providers.http import AiohttpTransport
 from voxgate_server.providers.registry import build_for_caller, provider_names
 from voxgate_server.providers.speech_v2 import SpeechV2Provider
 from voxgate_server.providers.vertex import VertexProvider, build
 
+from tests.providers.gemini_emulator import GeminiEmulator
 from tests.providers.google_token_emulator import PROJECT
 from tests.providers.vertex_calling import THANKS, VertexCalling, attempt_at, params_for, provider_for, run
 from tests.providers.vertex_emulator import VertexEmulator
@@ -164,3 +167,45 @@ async def test_credentials_in_a_file(emulator: VertexEmulator, call: VertexCalli
     environ = {"GOOGLE_APPLICATION_CREDENTIALS": str(file), "VERTEXAI_LOCATION": "us"}
     values = {"vertex_credentials": "", "vertex_location": ""}
     assert (await call(values=values, environ=environ)).text == emulator.text
+
+
+async def test_gemini_on_vertex(emulator: VertexEmulator, store: SpoolStore):
+    async with GeminiEmulator(vertex=True) as gemini:
+        gemini.key = "ya29.emulated-token-1"
+        params = params_for(emulator, "gemini-2.5-flash", values={"api_base": gemini.origin, "vertex_location": ""})
+        async with provider_for(params) as provider, store.open(max_bytes=1 << 40) as spool:
+            await spool.write(THANKS)
+            spool.finish()
+            assert (await run(provider, attempt_at(spool))).text == gemini.text
+            [record] = gemini.records
+            assert record.path == (
+                f"/v1/projects/{PROJECT}/locations/global/publishers/google/models/gemini-2.5-flash:generateContent"
+            )
+            assert gemini.audio[0].sha256 == hashlib.sha256(THANKS).hexdigest()
+            assert "x-goog-user-project" not in record.headers
+            # Another token: the one it has is refused once, and then replaced.
+            gemini.key = "ya29.emulated-token-2"
+            with pytest.raises(errors.ProviderCredential, match="vertex_credentials"):
+                await run(provider, attempt_at(spool))
+            assert (await run(provider, attempt_at(spool))).text == gemini.text
+
+
+async def test_gemini_for_transcription_takes_less_on_vertex(emulator: VertexEmulator):
+    async with provider_for(params_for(emulator, "gemini-3.5-transcribe")) as provider:
+        assert provider.capabilities.max_audio_duration.seconds == 900
+
+
+async def test_a_host_of_a_callers_choice(emulator: VertexEmulator):
+    made: list[AiohttpTransport] = []
+
+    def pinned() -> AiohttpTransport:
+        made.append(AiohttpTransport())
+        return made[-1]
+
+    with pytest.raises(ValueError, match="there has to be an api_key"):
+        build(params_for(emulator, pinned=pinned))
+    for model in ("chirp_3", "gemini-2.5-flash"):
+        values = {"api_key": "key-1", "vertex_project": "p-1"}
+        async with provider_for(params_for(emulator, model, values=values, pinned=pinned)):
+            pass
+    assert len(made) == 2

@@ -5,6 +5,7 @@ async with VertexEmulator() as emulator:
     emulator.requests[0]["config"]
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -79,6 +80,8 @@ class VertexEmulator(Emulator):
         self.tokens = GoogleTokenEmulator(expires_in=expires_in)
         self.requests: list[dict[str, Any]] = []
         """The bodies it took, without the audio."""
+        self.taken: list[str] = []
+        """SHA-256 of the recordings in them."""
         super().__init__()
 
     async def __aenter__(self) -> Self:
@@ -106,6 +109,7 @@ class VertexEmulator(Emulator):
         config, content = request["config"], rules.content_of(request)
         rules.check_config(config, location)
         self.requests.append({**request, "content": len(content)})
+        self.taken.append(hashlib.sha256(content).hexdigest())
         samples, channels, seconds = _samples(config, content)
         if seconds > 60:
             raise GoogleRefused(

@@ -169,6 +169,11 @@ def load_credentials(params: ProviderParams) -> "tuple[Credentials, str | None]"
     """
     if importlib.util.find_spec("google.auth") is None or importlib.util.find_spec("requests") is None:
         raise ValueError("Google's credentials need google-auth and requests: pip install 'voxgate[google]'")
+    if params.pinned is not None:
+        # They name the host that gives out tokens, and nobody would look at where it is.
+        raise ValueError("for an api_base of a caller's choice there has to be an api_key")
+    # Slow to import; the first call must not wait for it.
+
     given = params.get("vertex_credentials", "VERTEXAI_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS")
     if given is not None:
         return _from_info(_read(given))

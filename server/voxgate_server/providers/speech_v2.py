@@ -18,7 +18,7 @@ import httpx
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 from voxgate.transcription.v1.audio_pb2 import AudioEncoding, RawAudioFormat
-from voxgate.transcription.v1.config_pb2 import ResponseFormat, TimestampGranularity
+from voxgate.transcription.v1.config_pb2 import TimestampGranularity
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 from voxgate.transcription.v1.transcription_pb2 import Transcription
@@ -39,7 +39,7 @@ from voxgate_server.providers.google_errors import google_refusal
 from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.options import is_translation
-from voxgate_server.providers.speech_v2_answer import fill_from_results, speaker_turns
+from voxgate_server.providers.speech_v2_answer import fill_from_results, name_speakers
 from voxgate_server.providers.speech_v2_audio import MEDIA_TYPES, heard_whole
 from voxgate_server.providers.speech_v2_languages import LANGUAGES
 from voxgate_server.providers.speech_v2_request import (
@@ -229,8 +229,7 @@ class SpeechV2Provider:
             self._show(attempt, config | decoding_config(_RAW_PIECE, who))
             await self._in_pieces(attempt, raw, config | decoding_config(_RAW_PIECE, who), target)
         target.task = "translate" if is_translation(attempt.config) else "transcribe"
-        if attempt.config.response_format == ResponseFormat.RESPONSE_FORMAT_DIARIZED_JSON:
-            speaker_turns(target)
+        name_speakers(target)
         yield event
 
     async def _measure(self, attempt: Attempt, raw: RawAudioFormat | None) -> _Recording:

@@ -12,9 +12,9 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription, Transcript
 
 from voxgate_server.errors import ProviderGarbled
 from voxgate_server.providers.http_errors import Upstream, excerpt, read_error_body
-from voxgate_server.transcript.words import align, joined
+from voxgate_server.transcript.words import joined
 
-__all__ = ["fill_from_results", "speaker_turns"]
+__all__ = ["fill_from_results", "name_speakers"]
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)s", re.ASCII)
 _INT32 = 2**31 - 1
@@ -25,7 +25,7 @@ def fill_from_results(
 ) -> None:
     """Adds a RecognizeResponse to `target`: segments, words, text, languages, and the billed seconds.
 
-    Speakers keep Google's labels; `speaker_turns` gives them ours.
+    Speakers keep Google's labels; `name_speakers` gives them ours.
 
     Args:
         target: An empty message, or one that has what was said before `offset`.
@@ -75,38 +75,12 @@ def fill_from_results(
         target.usage.duration.seconds += billed
 
 
-def speaker_turns(target: Transcription) -> None:
-    """Names the speakers A, B … in the order they are first heard, and adds a segment for every turn.
-
-    Words without a speaker belong to whoever spoke before them.
-    """
+def name_speakers(target: Transcription) -> None:
+    """Names the speakers A, B … in the order they are first heard; Google numbers them as it likes."""
     names: dict[str, str] = {}
-    current = ""
-    turns: list[list[TranscriptionWord]] = []
     for word in target.words:
         if word.speaker:
-            current = names.setdefault(word.speaker, _letter(len(names)))
-        elif not current:
-            current = names.setdefault("", _letter(len(names)))
-        if not turns or turns[-1][0].speaker != current:
-            turns.append([])
-        word.speaker = current
-        turns[-1].append(word)
-    pieces = align(target.words, target.text)
-    position = 0
-    for number, turn in enumerate(turns, 1):
-        if pieces is None:
-            text = joined(word.word for word in turn)
-        else:
-            text = "".join(piece.text for piece in pieces[position : position + len(turn)]).strip()
-        position += len(turn)
-        target.diarized_segments.add(
-            id=f"seg_{number:03d}",
-            speaker=turn[0].speaker,
-            start=turn[0].start,
-            end=max(turn[0].start, turn[-1].end),
-            text=text,
-        )
+            word.speaker = names.setdefault(word.speaker, _letter(len(names)))
 
 
 def _words(alternative: dict[str, Any], result: dict[str, Any], offset: float, last: float) -> list[TranscriptionWord]:

@@ -124,6 +124,7 @@ def _speech(params: ProviderParams, project: str, location: str | None, account:
         default_params=params.default_params,
         secrets=[params.get("api_key") or ""],
         credential=_credential(account),
+        transport=params.transport(),
     )
 
 
@@ -152,6 +153,7 @@ def _gemini(params: ProviderParams, project: str, location: str | None, account:
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
         extra_headers=_with_payer(params.extra_headers, account.quota_project),
+        transport=params.transport(),
     )
 
 
