@@ -10,7 +10,7 @@ import av
 from tests.recordings import convert, recording
 
 SPEECH = recording("demo-thanks.wav")
-PCM = SPEECH.data[44:]
+PCM = SPEECH.data[SPEECH.data.index(b"data") + 8 :]
 RATE = 16_000
 
 
@@ -56,6 +56,28 @@ def convert_with(
             target.mux(stream.encode(part))
         target.mux(stream.encode(None))
     return out.getvalue() if isinstance(out, io.BytesIO) else b""
+
+
+def film(container: str, sound: str, picture: str, *, rate: int = 48_000) -> bytes:
+    """Pictures, two seconds more of them than of sound, and the recording."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(SPEECH.data)) as source, av.open(out, "w", format=container) as target:
+        pictures = target.add_stream(picture, rate=10, width=64, height=64)
+        pictures.pix_fmt = "yuv420p"
+        stream = target.add_stream(sound, rate=rate, layout="mono")
+        resampler = av.AudioResampler(format=stream.format, layout="mono", rate=rate, frame_size=stream.frame_size or 0)
+        for number in range(int(SPEECH.seconds + 2) * 10):
+            frame = av.VideoFrame(64, 64, "yuv420p")
+            frame.pts = number
+            target.mux(pictures.encode(frame))
+        target.mux(pictures.encode(None))
+        for item in source.decode(audio=0):
+            for part in resampler.resample(item):
+                target.mux(stream.encode(part))
+        for part in resampler.resample(None):
+            target.mux(stream.encode(part))
+        target.mux(stream.encode(None))
+    return out.getvalue()
 
 
 def index_first(data: bytes) -> bytes:
@@ -120,7 +142,7 @@ MADE: dict[str, Callable[[], bytes]] = {
     "flac behind a tag": lambda: b"ID3\x04\0\0\0\0\x01\0" + bytes(128) + convert(SPEECH.data, "flac", "flac"),
     "mp3 cbr 16 kHz": lambda: convert(SPEECH.data, "mp3", "libmp3lame"),
     "mp3 cbr 44 kHz stereo": lambda: convert(SPEECH.data, "mp3", "libmp3lame", rate=44_100, layout="stereo"),
-    "mp3 vbr with xing": lambda: vbr(),
+    "mp3 vbr with xing": vbr,
     "mp3 vbr without xing": lambda: vbr({"write_xing": "0"}),
     "mp3 without xing": lambda: convert(SPEECH.data, "mp3", "libmp3lame", rate=44_100, options={"write_xing": "0"}),
     "mp3 without anything": lambda: convert(
@@ -173,6 +195,10 @@ MADE: dict[str, Callable[[], bytes]] = {
     "mka pcm into a pipe": lambda: piped("matroska", "pcm_s16le"),
     "mka mp3": lambda: convert(SPEECH.data, "matroska", "libmp3lame", rate=44_100),
     "mka mp3 16 kHz into a pipe": lambda: piped("matroska", "libmp3lame"),
+    "mp4 film": lambda: film("mp4", "aac", "mpeg4"),
+    "mov film": lambda: film("mov", "pcm_s16le", "mpeg4"),
+    "webm film": lambda: film("webm", "libopus", "libvpx"),
+    "mka film": lambda: film("matroska", "aac", "mpeg4"),
     "aiff": lambda: convert(SPEECH.data, "aiff", "pcm_s16be"),
     "aiff 24 bit": lambda: convert(SPEECH.data, "aiff", "pcm_s24be", rate=44_100, layout="stereo"),
     "aifc mulaw": lambda: convert(SPEECH.data, "aiff", "pcm_mulaw", rate=8000),
@@ -189,3 +215,88 @@ MADE: dict[str, Callable[[], bytes]] = {
 def made(name: str) -> bytes:
     """The recording of that name."""
     return MADE[name]()
+
+
+PLAYED_AS_RECORDED = frozenset({
+    "mp4 film", "m4a index last", "m4a index first", "mp4 16 kHz", "mp4 opus", "3gp aac", "fragmented mp4, dash",
+    "caf alac",
+})  # fmt: skip
+"""Their index says which part of the last packet is sound; PyAV decodes all of it (of ALAC in CAF less)."""
+PLAYED_AS_TIMED = frozenset({"fragmented mp4", "fragmented mp4 of opus", "fragmented mp4 with a first part"})
+"""Without an edit list, so with priming; again the last packet is shorter than what is decoded."""
+
+
+@functools.cache
+def truth(name: str) -> float:
+    """How many seconds it plays."""
+    if name in PLAYED_AS_RECORDED:
+        return SPEECH.seconds
+    return packet_seconds(made(name)) if name in PLAYED_AS_TIMED else decoded_seconds(made(name))
+
+
+def packet_seconds(data: bytes) -> float:
+    """The lengths of all packets that FFmpeg's demuxer finds."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.audio[0]
+        return float(
+            sum((packet.duration or 0) * packet.time_base for packet in container.demux(stream) if packet.size)
+        )
+
+
+def opus_head(*, skipped: int = 312) -> bytes:
+    return b"OpusHead" + struct.pack("<BBHIhB", 1, 1, skipped, 48_000, 0, 0)
+
+
+def page(serial: int, position: int, packets: list[bytes], *, flags: int = 0, number: int = 0) -> bytes:
+    """A page of Ogg with whole packets (its checksum is left out)."""
+    table = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
+    head = struct.pack("<4sBBqIIIB", b"OggS", 0, flags, position, serial, number, 0, len(table))
+    return head + table + b"".join(packets)
+
+
+def element(name: int, body: bytes, *, unknown: bool = False) -> bytes:
+    """An EBML element."""
+    size = b"\x01" + b"\xff" * 7 if unknown else struct.pack(">Q", len(body) | 1 << 56)
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + size + body
+
+
+def webm(clusters: list[tuple[int, list[tuple[int, bytes]]]], *, codec: bytes = b"A_OPUS", extra: bytes = b"") -> bytes:
+    """As a browser's MediaRecorder writes it: no Duration, and segment and clusters of unknown size."""
+    track = element(0xD7, b"\1") + element(0x83, b"\2") + element(0x86, codec) + extra
+    data = element(0x1A45DFA3, element(0x4282, b"webm")) + element(0x18538067, b"", unknown=True)
+    data += element(0x1549A966, element(0x2AD7B1, (1_000_000).to_bytes(3, "big")))
+    data += element(0x1654AE6B, element(0xAE, track))
+    for time, blocks in clusters:
+        data += element(0x1F43B675, b"", unknown=True) + element(0xE7, time.to_bytes(4, "big"))
+        for offset, packet in blocks:
+            body = b"\x81" + struct.pack(">hB", offset, 0x80) + packet
+            data += b"\xa3" + (0x4000 | len(body)).to_bytes(2, "big") + body
+    return data
+
+
+def box(name: bytes, *bodies: bytes) -> bytes:
+    """A box of MP4."""
+    body = b"".join(bodies)
+    return struct.pack(">I", 8 + len(body)) + name + body
+
+
+def mp4(
+    packets: list[int],
+    *,
+    ticks: int = 1024,
+    timescale: int = RATE,
+    claimed: int | None = None,
+    media: bytes | None = None,
+    sizes: list[int] | None = None,
+) -> bytes:
+    """An MP4 whose index comes first, of packets with these sizes."""
+    total = ticks * len(packets) if claimed is None else claimed
+    stts = box(b"stts", struct.pack(">IIII", 0, 1, len(packets), ticks))
+    sizes = packets if sizes is None else sizes
+    stsz = box(b"stsz", struct.pack(f">III{len(sizes)}I", 0, 0, len(sizes), *sizes))
+    mdhd = box(b"mdhd", struct.pack(">IIIIII", 0, 0, 0, timescale, total, 0))
+    hdlr = box(b"hdlr", struct.pack(">II4s12x", 0, 0, b"soun"), b"\0")
+    trak = box(b"trak", box(b"mdia", mdhd, hdlr, box(b"minf", box(b"stbl", stts, stsz))))
+    mvhd = box(b"mvhd", struct.pack(">IIIII80x", 0, 0, 0, timescale, total))
+    media = bytes(sum(packets)) if media is None else media
+    return box(b"ftyp", b"M4A \0\0\0\0") + box(b"moov", mvhd, trak) + box(b"mdat", media)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.providers import deepgram_emulator, openai_emulator, vertex_emulator
+from tests.providers import deepgram_emulator, gemini_emulator, openai_emulator, vertex_emulator
 from tests.providers.emulator import Emulator
 from tests.running import KEY, Gateway, running
 
@@ -64,6 +64,13 @@ SIDES = {
             lambda: vertex_emulator.VertexEmulator(text=TEXT),
             lambda emulator: {"api_base": emulator.origin, "vertex_credentials": emulator.tokens.account},
             lambda emulator: emulator.taken,
+        ),
+        Side(
+            "gemini/gemini-3.5-transcribe",
+            lambda: gemini_emulator.GeminiEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            lambda emulator: [audio.sha256 for audio in emulator.audio],
+            speakers="gemini/gemini-2.5-flash",
         ),
     )
 }

@@ -1,6 +1,5 @@
 """Gemini: what an operator may configure, and what comes of it."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 
@@ -12,21 +11,14 @@ from voxgate_server.providers.gemini import GeminiProvider, build
 from voxgate_server.providers.registry import build_for_caller
 
 from tests.providers.calling import WAV, attempt_with
-from tests.providers.gemini_calling import DEDICATED, GENERAL, Calling, run
+from tests.providers.gemini_calling import DEDICATED, GENERAL, run
 from tests.providers.gemini_emulator import KEY, GeminiEmulator
-
-SHA = hashlib.sha256(WAV).hexdigest()
 
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[GeminiEmulator]:
     async with GeminiEmulator() as emulator:
         yield emulator
-
-
-@pytest.fixture
-def call(emulator: GeminiEmulator, store: SpoolStore) -> Calling:
-    return Calling(emulator, store)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +35,10 @@ def call(emulator: GeminiEmulator, store: SpoolStore) -> Calling:
     ],
 )
 def test_what_an_operator_may_not_configure(kwargs: dict):
-    params = {"model": GENERAL, "values": {"api_key": "secret-key"}, **kwargs}
+    allowed = frozenset(kwargs.get("allowed_extra_params", ()))
+    params = {"model": GENERAL, "values": {"api_key": "secret-key"}, **kwargs, "allowed_extra_params": allowed}
     with pytest.raises(ValueError) as caught:
-        build(
-            ProviderParams(
-                "gemini", **{**params, "allowed_extra_params": frozenset(params.pop("allowed_extra_params", ()))}
-            )
-        )
+        build(ProviderParams("gemini", **params))
     assert "secret" not in str(caught.value)
 
 

@@ -10,7 +10,7 @@ from voxgate_server import errors
 from voxgate_server.audio.spool import SpoolStore
 
 from tests.providers.calling import WAV, attempt_with
-from tests.providers.gemini_calling import Calling, provider_at, run
+from tests.providers.gemini_calling import provider_at, run
 from tests.providers.gemini_emulator import GeminiEmulator, hang
 
 SHA = hashlib.sha256(WAV).hexdigest()
@@ -20,11 +20,6 @@ SHA = hashlib.sha256(WAV).hexdigest()
 async def emulator() -> AsyncIterator[GeminiEmulator]:
     async with GeminiEmulator() as emulator:
         yield emulator
-
-
-@pytest.fixture
-def call(emulator: GeminiEmulator, store: SpoolStore) -> Calling:
-    return Calling(emulator, store)
 
 
 def announced(data: bytes) -> AudioHeader:

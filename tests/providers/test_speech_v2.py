@@ -321,3 +321,5 @@ async def test_capabilities(emulator: VertexEmulator):
     async with provider_for(params_for(emulator, "chirp_2")) as provider:
         assert not provider.capabilities.diarization
         assert provider.capabilities.translation
+        # Google's table for it is another one.
+        assert not provider.capabilities.languages

@@ -181,14 +181,15 @@ def _fill_dedicated(
 ) -> None:
     speakers: dict[str, str] = {}
     texts: list[str] = []
+    languages: dict[str, None] = {}
     for part in parts:
         said = part.audio_transcription or _AudioTranscription()
         text = (said.text or part.text).strip() or joined(word.word for word in said.words)
         if not text:
             continue
         texts.append(text)
-        if said.language_code and said.language_code not in [item.code for item in target.languages]:
-            target.languages.add(code=said.language_code)
+        if said.language_code:
+            languages.setdefault(said.language_code)
         words = []
         previous_end = _time(said.start_offset, 0.0, upstream, longest)
         for word in said.words:
@@ -212,8 +213,11 @@ def _fill_dedicated(
     target.words.sort(key=lambda word: word.start)
     target.diarized_segments.sort(key=lambda segment: segment.start)
     target.text = joined(texts)
-    if target.languages:
-        target.language = target.languages[0].code
+    if languages:
+        target.language = next(iter(languages))
+    if len(languages) > 1:
+        for code in languages:
+            target.languages.add(code=code)
 
 
 def _fill_segments(

@@ -160,7 +160,7 @@ class SpeechV2Provider:
                 TimestampGranularity.TIMESTAMP_GRANULARITY_WORD,
                 TimestampGranularity.TIMESTAMP_GRANULARITY_SEGMENT,
             ],
-            languages=sorted(code for code in LANGUAGES if len(code) == 2),
+            languages=sorted(code for code in LANGUAGES if len(code) == 2) if family.languages_listed else (),
             diarization=family.diarization is not None,
             translation=family.translation,
             max_audio_duration=Duration(seconds=_MAX_SPLIT_SECONDS if splits else int(_MAX_SECONDS)),

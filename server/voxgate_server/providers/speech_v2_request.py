@@ -77,6 +77,8 @@ class SpeechFamily:
     confidence: bool = False
     """The confidence of its words means something."""
     translation: bool = False
+    languages_listed: bool = False
+    """Its languages are those of our table; of other models only Google knows."""
 
     @property
     def options(self) -> frozenset[str]:
@@ -98,7 +100,7 @@ class SpeechFamily:
 
 _FAMILIES = (
     # The first prefix that fits decides: longer ones stand before shorter ones.
-    SpeechFamily("chirp_3", "us", diarization={}),
+    SpeechFamily("chirp_3", "us", diarization={}, languages_listed=True),
     SpeechFamily("chirp_2", "us-central1", translation=True),
     SpeechFamily("chirp", "us-central1", biasing=False),
     SpeechFamily(

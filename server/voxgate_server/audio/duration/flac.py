@@ -17,7 +17,7 @@ _SYNC = re.compile(
     )
 )
 """What every frame begins with: its block size is not 0, and neither rate, channels nor sample size are reserved."""
-_TAIL_BYTES = 256 * 1024
+_TAIL_BYTES = 64 * 1024
 """The last frame's checksum is checked if the frame is smaller."""
 _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _ID3V1_BYTES = 128
@@ -51,6 +51,8 @@ class FlacWalk(Walk):
         self._last_position = 0
         self._tail = bytearray()
         """The last frame found, as far as the walk is past it."""
+        self._checked = (-1, False)
+        """After how many bytes of the stream the last frame was checked, and whether it was whole."""
 
     def steps(self) -> Steps:
         """See Walk."""
@@ -125,15 +127,21 @@ class FlacWalk(Walk):
     def _pass(self, count: int) -> None:
         """Steps on inside the last frame."""
         window = self.window
-        if len(self._tail) < _TAIL_BYTES:
-            self._tail += window.data[window.at : window.at + count]
+        room = _TAIL_BYTES - len(self._tail)
+        if room > 0:
+            self._tail += window.data[window.at : window.at + min(count, room)]
         window.skip(count)
 
     def _last_is_whole(self) -> bool:
         if len(self._tail) >= _TAIL_BYTES:
             return True
-        frame = bytes(self._tail) + self.window.data[self.window.at :]
-        return _crc16(frame) == 0 or (frame[-_ID3V1_BYTES:][:3] == b"TAG" and _crc16(frame[:-_ID3V1_BYTES]) == 0)
+        received = self.window.received
+        if self._checked[0] != received:
+            frame = bytes(self._tail) + self.window.data[self.window.at :]
+            if frame[-_ID3V1_BYTES:].startswith(b"TAG"):
+                frame = frame[:-_ID3V1_BYTES]
+            self._checked = (received, _crc16(frame) == 0)
+        return self._checked[1]
 
 
 def _header_size(start: bytes) -> int:

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from voxgate_server.audio.duration.opus import OPUS_RATE, frame_samples, packet_samples
+from voxgate_server.audio.duration.opus import OPUS_RATE, opus_samples, packet_samples
 from voxgate_server.audio.duration.window import GiveUp, Steps, Walk, Window
 
 __all__ = ["MatroskaWalk"]
@@ -25,11 +25,13 @@ _VALUES = frozenset({
 _KNOWN = frozenset({0x1A45DFA3, 0x114D9B74, 0x1C53BB6B, 0x1254C367, 0x1043A770, 0x1941A469, 0xEC})
 """Elements that may be skipped although they are large: header, seek head, cues, tags, chapters, attachments, void."""
 _UNKNOWN = -1
+_MAYBE_UNKNOWN = frozenset({0xFF, 0x7F, 0x3F, 0x1F})
+"""What an unknown size begins with."""
 _MAX_VALUE_BYTES = 64
 _MAX_PACKET_SECONDS = 1.0
 _IS_SOUND = 2
-_FAST = 24
-"""As many bytes as the header of a block has at most, and what we want of the packet behind it."""
+_FAST, _FAST_HEAD, _FAST_SIZE = 12, 5, 6
+"""Bytes that the fast way looks at, at most; of a block's own head, at most; and of its body, at least."""
 _LACED = 0x06
 _AAC, _MP3, _MP2 = b"A_AAC", b"A_MPEG/L3", b"A_MPEG/L2"
 
@@ -68,8 +70,8 @@ class MatroskaWalk(Walk):
         """The one being read."""
         self._chosen: _Track | None = None
         """The first of sound."""
-        self._opus_number = -1
-        """Its number, if it is Opus."""
+        self._is_opus = False
+        """And its packets can be counted."""
         self._cluster_time = 0
         self._samples = 0
         self._frames = 0
@@ -89,12 +91,15 @@ class MatroskaWalk(Walk):
         """See Walk."""
         window = self.window
         while True:
-            if self._opus_number >= 0:
-                self._simple_blocks(self._opus_number)
+            if self._first_time is not None and self._chosen is not None:
+                self._simple_blocks(self._chosen)
+            begin = window.position
             element = yield from self._number(keep_marker=True)
             size = yield from self._number()
-            if element in _CONTAINERS:
+            # What the fast way takes costs nothing here either, so that chunks of any size are treated alike.
+            if element != _SIMPLE_BLOCK or size < _FAST_SIZE or window.position - begin > _FAST_HEAD:
                 window.effort()
+            if element in _CONTAINERS:
                 if element in (_TRACK, _CLUSTER):
                     self._end_track()
                 if element == _TRACK:
@@ -107,12 +112,10 @@ class MatroskaWalk(Walk):
             if element in (_SIMPLE_BLOCK, _BLOCK):
                 self._may_skip = True
                 yield from self._block(size)
-            else:
-                window.effort()
-                if element == _ENCODINGS and self._track is not None:
-                    self._track.is_encoded = True
-                elif element in _VALUES and size <= _MAX_VALUE_BYTES:
-                    self._value(element, (yield from window.take(size)))
+            elif element == _ENCODINGS and self._track is not None:
+                self._track.is_encoded = True
+            elif element in _VALUES and size <= _MAX_VALUE_BYTES:
+                self._value(element, (yield from window.take(size)))
             if window.position > start + size:
                 raise GiveUp
             window.skip(start + size - window.position)
@@ -123,7 +126,7 @@ class MatroskaWalk(Walk):
         if track is None or (self.window.left < 0 and not self._may_skip):
             return None
         is_cut = self.window.received < self._last_end
-        if self._opus_number >= 0:
+        if self._is_opus:
             samples = self._samples - (self._last_samples if is_cut else 0)
             return max(samples / OPUS_RATE - (track.delay + self._padding) / 1e9, 0.0)
         if self._first_time is None:
@@ -170,13 +173,13 @@ class MatroskaWalk(Walk):
         largest = (1 << 7 * width) - 1
         return _UNKNOWN if number & largest == largest else number & largest
 
-    def _simple_blocks(self, opus_number: int) -> None:
+    def _simple_blocks(self, track: _Track) -> None:
         """Counts unlaced simple blocks as long as one follows the other. This is where the time goes."""
         window = self.window
         data, at, end = window.data, window.at, len(window.data) - _FAST
-        samples, last_end = self._samples, -1
-        marked = 0x80 | opus_number
-        while at <= end and data[at] == 0xA3:
+        is_opus, marked = self._is_opus, 0x80 | track.number
+        frames, samples, last, last_size = 0, self._samples, -1, 0
+        while at <= end and data[at] == _SIMPLE_BLOCK:
             first = data[at + 1]
             if first >= 0x80:
                 body, size = at + 2, first & 0x7F
@@ -188,24 +191,32 @@ class MatroskaWalk(Walk):
                 size = int.from_bytes(data[at + 1 : body], "big") & (1 << 7 * width) - 1
             else:
                 break
-            if size < 6 or data[body] < 0x80 or data[body + 3] & _LACED:
+            if size < _FAST_SIZE or first in _MAYBE_UNKNOWN or data[body] < 0x80 or data[body + 3] & _LACED:
                 break
             at = body + size
             if data[body] == marked:
-                toc = data[body + 4]
-                self._last_samples = packet_samples[toc] or frame_samples[toc] * (data[body + 5] & 63)
-                samples += self._last_samples
-                last_end = at
-        if last_end >= 0:
-            self._last_end = window.position - window.at + last_end
+                frames += 1
+                last, last_size = body, size
+                if is_opus:
+                    toc = data[body + 4]
+                    self._last_samples = packet_samples[toc] or opus_samples(toc, data[body + 5])
+                    samples += self._last_samples
+        if last >= 0:
+            self._samples = samples
+            self._frames += frames
+            self._last_frames, self._last_bytes, self._last_duration = 1, last_size - 4, 0
+            self._last_time = self._cluster_time + int.from_bytes(data[last + 1 : last + 3], "big", signed=True)
+            self._last_end = window.position - window.at + last + last_size
         if at != window.at:
-            self._samples, window.at, self._may_skip = samples, at, True
+            window.at, self._may_skip = at, True
 
     def _block(self, size: int) -> Steps:
         """Reads the head of a block, and of an Opus packet its first bytes."""
         window = self.window
         start = window.position
         number = yield from self._number()
+        if self._first_time is None or window.position - start > 1:
+            window.effort()
         time = int.from_bytes((yield from window.take(2)), "big", signed=True)
         flags = (yield from window.take(1))[0]
         track = self._chosen
@@ -213,6 +224,7 @@ class MatroskaWalk(Walk):
             return
         frames, rest = 1, start + size - window.position
         if flags & _LACED and rest > 0:
+            window.effort()
             frames = (yield from window.take(1))[0] + 1
         self._frames += frames
         self._last_frames, self._last_bytes, self._last_duration = frames, rest, 0
@@ -221,24 +233,24 @@ class MatroskaWalk(Walk):
             self._first_time = self._last_time
         self._last_end = start + size
         self._last_samples = 0
-        if self._opus_number >= 0 and rest > 0:
+        if self._is_opus and rest > 0:
             if flags & _LACED:
                 raise GiveUp  # Nobody laces Opus, and the sizes would have to be read to tell where a packet begins.
             packet = yield from window.take(min(rest, 2))
-            toc = packet[0]
-            self._last_samples = packet_samples[toc] or (frame_samples[toc] * (packet[1] & 63) if rest > 1 else 0)
+            self._last_samples = opus_samples(packet[0], packet[1] if rest > 1 else 0)
             self._samples += self._last_samples
 
     def _end_track(self) -> None:
         track, self._track = self._track, None
         if track is not None and track.kind == _IS_SOUND and self._chosen is None:
+            if not 0 < track.number < 127:
+                raise GiveUp
             self._chosen = track
-            if track.codec == b"A_OPUS" and 0 < track.number < 127 and not track.is_encoded:
-                self._opus_number = track.number
+            self._is_opus = track.codec == b"A_OPUS" and not track.is_encoded
 
     def _value(self, element: int, body: bytes) -> None:
         """Notes one of the elements that hold a number or a text."""
-        number = int.from_bytes(body, "big")
+        number = int.from_bytes(body[:8], "big")
         track = self._track
         if element == _SCALE:
             self._scale = number
@@ -249,7 +261,7 @@ class MatroskaWalk(Walk):
         elif element == _BLOCK_DURATION:
             self._last_duration = number
         elif element == _PADDING:
-            self._padding += max(int.from_bytes(body, "big", signed=True), 0)
+            self._padding += max(int.from_bytes(body[:8], "big", signed=True), 0)
         elif track is not None:
             self._track_value(track, element, body, number)
         if element in (_SCALE, _DURATION) and self._duration > 0:

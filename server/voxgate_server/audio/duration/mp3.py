@@ -12,6 +12,8 @@ __all__ = ["Mp3Walk"]
 _SYNC = re.compile(rb"\xff[\xe2-\xe7\xf2-\xff][\x10-\xef]")
 _SAME_STREAM = 0x00FE0C00
 """Bits of a header that no frame of a stream changes: version, layer and sample rate."""
+_DECODER_DELAY = 529
+"""Samples by which every decoder is late: to be cut off at the beginning, too, and kept at the end."""
 _TAG_BYTES = 192
 """As many bytes of the first frame as hold a Xing, Info or VBRI tag with what LAME adds."""
 
@@ -32,7 +34,9 @@ class Mp3Walk(Walk):
         self._frames = 0
         self._claimed_frames = 0
         self._delay = 0
+        """Samples at the beginning that are not played."""
         self._padding = 0
+        """And at the end."""
 
     def steps(self) -> Steps:
         """See Walk."""
@@ -60,10 +64,10 @@ class Mp3Walk(Walk):
         if not self._rate:
             return None
         frames = self._frames - (self.window.left < 0)  # The last frame is cut off.
-        samples = frames * self._frame_samples - self._delay
-        if frames >= self._claimed_frames:
-            samples -= self._padding
-        return max(samples, 0) / self._rate
+        return self._played(frames, is_whole=frames >= self._claimed_frames)
+
+    def _played(self, frames: int, *, is_whole: bool) -> float:
+        return max(frames * self._frame_samples - self._delay - (self._padding if is_whole else 0), 0) / self._rate
 
     def _synchronise(self) -> Steps:
         """Stands before a frame that is followed by another of the same stream."""
@@ -99,11 +103,8 @@ class Mp3Walk(Walk):
         side = 4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17))
         if layer == 3 and (self._xing(frame[side:]) or self._vbri(frame[36:])):
             window.skip(length)
-            self.declared = (
-                max(self._claimed_frames * self._frame_samples - self._delay - self._padding, 0) / self._rate
-                if self._claimed_frames
-                else None
-            )
+            if self._claimed_frames:
+                self.declared = self._played(self._claimed_frames, is_whole=True)
 
     def _xing(self, tag: bytes) -> bool:
         """Reads such a tag; whether it is one."""
@@ -120,7 +121,8 @@ class Mp3Walk(Walk):
             and len(gap) == 3
             and tag[lame : lame + 4] in (b"LAME", b"Lavf", b"Lavc")
         ):
-            self._delay, self._padding = gap[0] << 4 | gap[1] >> 4, (gap[1] & 15) << 8 | gap[2]
+            self._delay = (gap[0] << 4 | gap[1] >> 4) + _DECODER_DELAY
+            self._padding = max(((gap[1] & 15) << 8 | gap[2]) - _DECODER_DELAY, 0)
         return bool(frames or size)
 
     def _vbri(self, tag: bytes) -> bool:

@@ -90,9 +90,10 @@ class Mp4Walk(Walk):
             return None
         if not track.in_fragments and track.timed != track.sized:
             return None
-        seconds = self._shown(track) / track.timescale
-        packets = min(track.timed, self._media_came())
-        return seconds if track.ticks <= packets * _MAX_PACKET_SECONDS * track.timescale else None
+        # Each packet has a byte at least.
+        if track.timed > self._media_came() or track.ticks > track.timed * _MAX_PACKET_SECONDS * track.timescale:
+            return None
+        return self._shown(track) / track.timescale
 
     def _track(self) -> _Track | None:
         return next((track for track in self._tracks if track.handler == b"soun"), None)

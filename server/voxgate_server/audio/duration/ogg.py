@@ -5,16 +5,18 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from voxgate_server.audio.duration.flac import stream_info
-from voxgate_server.audio.duration.opus import MAX_PACKET_SAMPLES, OPUS_RATE, frame_samples, packet_samples
+from voxgate_server.audio.duration.opus import MAX_PACKET_SAMPLES, OPUS_RATE, opus_samples
 from voxgate_server.audio.duration.window import GiveUp, Steps, Walk, Window
 
 __all__ = ["OggWalk"]
 
 _HEADER = 27
+"""Bytes of a page's header, the last of which is the length of its segment table."""
 _CODEC_BYTES = 64
 _CONTINUED, _BEGINS, _ENDS = 1, 2, 4
 _GOES_ON = 255
 _FLAC_BLOCK = 65_535
+_PAGE = struct.Struct("<xxxxxBqI")
 
 
 @dataclass(slots=True)
@@ -32,11 +34,41 @@ class _Stream:
     position: int = -1
     """Of the last page; -1 before the first that holds sound."""
     samples: int = 0
+    last_step: int = 0
+    """Samples of the page the walk stands in."""
 
-    @property
-    def seconds(self) -> float:
-        """What is played, in seconds."""
-        return max(self.samples - self.skipped, 0) / self.rate
+    def seconds(self, *, is_cut: bool = False) -> float:
+        """What is played, in seconds; without the last page where that is cut off."""
+        return max(self.samples - (self.last_step if is_cut else 0) - self.skipped, 0) / self.rate
+
+    def can_reach(self, position: int, table: bytes) -> bool:
+        """Whether a page with that segment table can take a stream that has begun to that position."""
+        return self.position >= 0 and 0 <= position - self.position <= self._most(table)
+
+    def move(self, position: int, table: bytes) -> None:
+        """Takes the next page, whose packets nobody has counted.
+
+        Raises:
+            GiveUp: It cannot reach its position.
+        """
+        step = position - max(self.position, 0)
+        if not 0 <= step <= self._most(table):
+            raise GiveUp
+        self._step(position, step)
+
+    def count(self, position: int, counted: int, *, is_last: bool) -> None:
+        """Takes the next page, whose packets have so many samples."""
+        step = position - max(self.position, 0)
+        # A stream may end, or be a single page, before its last packet does; and it may begin with any position.
+        can_be_short = is_last or self.position < 0
+        self._step(position, step if can_be_short and 0 <= step < counted else counted)
+
+    def _step(self, position: int, samples: int) -> None:
+        self.position, self.last_step = position, samples
+        self.samples += samples
+
+    def _most(self, table: bytes) -> int:
+        return (len(table) - table.count(_GOES_ON)) * self.packet_samples
 
 
 class OggWalk(Walk):
@@ -63,41 +95,52 @@ class OggWalk(Walk):
             if window.data[window.at : window.at + 4] != b"OggS":
                 yield from self._synchronise()
                 continue
-            header = yield from window.take(_HEADER)
-            table = yield from window.take(header[26])
-            flags, position, serial = struct.unpack("<xxxxxBqI", header[:18])
             window.effort()
+            size = _HEADER + window.data[window.at + 26]
+            if window.left < size:
+                yield size
+            flags, position, serial = _PAGE.unpack_from(window.data, window.at)
+            table = window.data[window.at + _HEADER : window.at + size]
+            window.skip(size)
             body, start = sum(table), window.position
             if flags & _BEGINS:
                 yield from self._begin(serial, body)
             else:
                 self._in_headers = False
-                if self._stream is not None and self._stream.serial == serial and position > 0:
-                    yield from self._page(self._stream, table, position, flags)
+                stream = self._stream
+                if stream is not None:
+                    stream.last_step = 0
+                if stream is not None and stream.serial == serial and position > 0:
+                    if stream.is_opus and not stream.can_reach(position, table):
+                        counted = yield from self._count(table, continued=bool(flags & _CONTINUED))
+                        stream.count(position, counted, is_last=bool(flags & _ENDS))
+                    else:
+                        stream.move(position, table)
             window.skip(start + body - window.position)
 
     def seconds(self) -> float | None:
         """See Walk."""
         if not self._found:
             return None
-        return self._earlier + (self._stream.seconds if self._stream is not None else 0.0)
+        if self._stream is None:
+            return self._earlier
+        return self._earlier + self._stream.seconds(is_cut=self.window.left < 0)
 
     def _synchronise(self) -> Steps:
         """Stands before the next thing that looks like a page."""
         window = self.window
-        while True:
-            at = window.data.find(b"OggS", window.at + 1)
-            window.at = at if at >= 0 else max(len(window.data) - 3, window.at + 1)
-            if at >= 0:
-                return
-            yield 5
+        window.skip(1)
+        while (found := window.data.find(b"OggS", window.at)) < 0:
+            window.at = max(len(window.data) - 3, window.at)
+            yield 4
+        window.at = found
 
     def _begin(self, serial: int, body: int) -> Steps:
         """A stream begins: with others of its link, or, after the data of one, as the next link of the chain."""
         if not self._in_headers:
             self._in_headers = True
             if self._stream is not None:
-                self._earlier += self._stream.seconds
+                self._earlier += self._stream.seconds()
                 self._stream = None
         if self._stream is not None:
             return
@@ -114,20 +157,6 @@ class OggWalk(Walk):
         if stream.rate:
             self._stream, self._found = stream, True
 
-    def _page(self, stream: _Stream, table: bytes, position: int, flags: int) -> Steps:
-        """Counts a page of sound."""
-        most = (len(table) - table.count(_GOES_ON)) * stream.packet_samples
-        begins = stream.position < 0
-        step = position if begins else position - stream.position
-        stream.position = position
-        if stream.is_opus and (begins or not 0 <= step <= most):
-            counted = yield from self._count(table, continued=bool(flags & _CONTINUED))
-            # A stream may end before its last packet does; and it may begin with any position.
-            step = step if 0 <= step < counted and (begins or flags & _ENDS) else counted
-        if not 0 <= step <= most:
-            raise GiveUp
-        stream.samples += step
-
     def _count(self, table: bytes, *, continued: bool) -> Generator[int, None, int]:
         """Samples of the Opus packets that begin and end in a page, before which the window stands."""
         window = self.window
@@ -141,9 +170,7 @@ class OggWalk(Walk):
                 if window.left < min(size, 2):
                     yield min(size, 2)
                 toc = window.data[window.at]
-                samples += packet_samples[toc] or (
-                    frame_samples[toc] * (window.data[window.at + 1] & 63) if size > 1 else 0
-                )
+                samples += opus_samples(toc, window.data[window.at + 1] if size > 1 else 0)
             window.skip(size)
             size, continued = 0, False
         return samples

@@ -97,7 +97,7 @@ class AiffWalk(_DataWalk):
         channels, _, bits = struct.unpack(">HIH", body[:8])
         rate = _extended(body[8:18])
         compression = body[18:22] if compressed else b"NONE"
-        if not channels or not rate > 0:
+        if not channels or rate < 1:
             return
         if compression in (b"NONE", b"sowt", b"twos"):
             self._blocks((bits + 7) // 8 * channels, 1 / rate)
@@ -132,7 +132,7 @@ class CafWalk(_DataWalk):
                 body = yield from window.take(32)
                 window.skip(-32)
                 rate, _, _, packet_bytes, packet_frames, _, _ = struct.unpack(">d4sIIIII", body)
-                if not (math.isfinite(rate) and rate > 0):
+                if not (math.isfinite(rate) and rate >= 1):
                     raise GiveUp
                 self._rate, self._packet_frames = rate, packet_frames
                 if packet_bytes and packet_frames:

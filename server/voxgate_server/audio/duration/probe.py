@@ -21,6 +21,9 @@ from voxgate_server.audio.frame_headers import id3_length
 __all__ = ["DurationProbe"]
 
 _MAGIC_BYTES = 16
+_FOR_EVER = 1 << 62
+_MAX_BYTE_SECONDS = 1.0
+"""No codec puts more than that into a byte; digital silence in FLAC comes nearest, with 0.75 s at 8 kHz."""
 _WALKS: dict[str, type[Walk]] = {
     kinds.WAV.name: WavWalk,
     kinds.FLAC.name: FlacWalk,
@@ -41,7 +44,8 @@ class DurationProbe:
 
     The length is what a decoder would play (priming and padding cut off), counted from the packets that came; claims
     of a header lose against them. What cannot be known is None: Windows Media, bare Opus packets, MP4 whose index
-    names bytes that did not come, Vorbis in Matroska without a Duration, and what is damaged beyond counting.
+    names bytes that did not come, Vorbis in Matroska without a Duration, what is damaged beyond counting, and what
+    would last more than a second for each of its bytes.
 
     Args:
         raw: Format of headerless audio; None when the recording has a container.
@@ -52,8 +56,10 @@ class DurationProbe:
         self._raw = raw
         self._walk: Walk | None = None
         self._given_up = False
-        self._steps: Steps | None = self._begin() if raw is None else None
+        self._steps: Steps | None = self._begin()
         self._wanted = 0
+        if raw is not None:
+            self._stop()
 
     @property
     def declared(self) -> float | None:
@@ -90,14 +96,14 @@ class DurationProbe:
             return raw_seconds(self._raw, self._window.received)
         if self._walk is None or self._given_up:
             return None
-        return _sane(self._walk.seconds())
+        seconds = _sane(self._walk.seconds())
+        return seconds if seconds is None or seconds <= self._window.received * _MAX_BYTE_SECONDS else None
 
     def _stop(self) -> None:
         """Nothing more is looked at; bytes are only counted."""
         self._steps = None
-        window = self._window
-        window.skip(max(window.left, 0))
-        window.trim()
+        self._window.skip(_FOR_EVER)
+        self._window.trim()
 
     def _begin(self) -> Steps:
         window = self._window

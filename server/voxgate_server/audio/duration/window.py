@@ -12,7 +12,7 @@ __all__ = ["GiveUp", "Steps", "Walk", "Window"]
 Steps = Generator[int, None, None]
 """A walk in progress: yields how many bytes have to be before it."""
 
-_FREE_STEPS = 65_536
+_FREE_STEPS = 8192
 _STEP_BYTES = 64
 
 
@@ -58,6 +58,10 @@ class Window:
             self._base += len(self.data)
             self.data = chunk
             self.at = -kept
+            if self.at >= len(chunk):
+                self._base += len(chunk)
+                self.at -= len(chunk)
+                self.data = b""
 
     def trim(self) -> None:
         """Lets go of the bytes the walk is past."""
