@@ -11,6 +11,7 @@ from voxgate.transcription.v1.audio_pb2 import AudioHeader, RawAudioFormat
 from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server import errors
+from voxgate_server.audio.isolation.frames import PIECES_AHEAD
 from voxgate_server.audio.sniff import sniff
 from voxgate_server.audio.splitting import Splitter
 from voxgate_server.audio.spool import SpoolStore
@@ -118,20 +119,39 @@ async def test_silence_of_two_minutes(emulator: VertexEmulator, call: VertexCall
     assert len(emulator.requests) == 3
 
 
-async def test_a_few_at_a_time_and_in_order(emulator: VertexEmulator, call: VertexCalling):
+async def test_a_few_at_a_time_and_in_order(emulator: VertexEmulator, store: SpoolStore):
     first, others = asyncio.Event(), asyncio.Event()
     emulator.script(ok(until=first), *[ok(until=others)] * 3)
-    task = asyncio.create_task(call(WORDS, data=wav(LONG * 3)))
-    await emulator.record(3)
-    await asyncio.sleep(0.2)
-    assert len(emulator.records) == 4
-    others.set()
-    for record in emulator.records[1:4]:
-        await record.body_ended.wait()
-    first.set()
-    result = await task
+    async with store.open(max_bytes=1 << 40) as spool, provider_for(params_for(emulator)) as provider:
+        data = wav(LONG * 3)
+        await spool.write(data)
+        spool.finish()
+        task = asyncio.create_task(run(provider, attempt_at(spool, WORDS, head=data)))
+        await emulator.record(3)
+        await asyncio.sleep(0.2)
+        assert len(emulator.records) == 4
+        # Nor does the worker run ahead: it would be hours of samples.
+        [worker] = _splitter_of(provider)._pool._workers
+        assert worker._frames.qsize() <= PIECES_AHEAD
+        others.set()
+        for record in emulator.records[1:4]:
+            await record.body_ended.wait()
+        first.set()
+        result = await task
     length = len(LONG) / 2 / RATE
     check(result, [(word, start + at * length, end + at * length) for at in range(3) for word, start, end in SAID])
+
+
+async def test_google_would_hear_one_channel_only(emulator: VertexEmulator, call: VertexCalling):
+    values = {"enableWordTimeOffsets": True}
+    assert heard(wav(SHORT, channels=2)) is False
+    result = await call(
+        """extra_params { fields { key: "multiChannelMode"
+        value { string_value: "SEPARATE_RECOGNITION_PER_CHANNEL" } } }""",
+        data=wav(SHORT, channels=2), default_params=values,
+    )  # fmt: skip
+    words = [word.word for word in result.words if word.channel == 0]
+    assert 0 < len(words) < len(LITTLE)
 
 
 async def test_a_piece_that_fails_is_sent_again(emulator: VertexEmulator, call: VertexCalling):

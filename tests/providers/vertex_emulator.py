@@ -148,7 +148,8 @@ def _samples(config: dict[str, Any], content: bytes) -> tuple[bytes, int, float]
         ) as file:
             stream = file.streams.audio[0]
             channels, rate = stream.codec_context.channels, stream.codec_context.sample_rate
-            resampler = av.AudioResampler("s16", "mono", 16_000)
+            # Without separate recognition only the first channel is heard.
+            resampler = av.AudioResampler("s16p", stream.codec_context.layout, 16_000)
             parts = [part for frame in file.decode(stream) for part in resampler.resample(frame)]
             parts += resampler.resample(None)
     except (av.FFmpegError, IndexError):
