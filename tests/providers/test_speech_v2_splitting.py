@@ -174,6 +174,8 @@ async def test_a_piece_that_cannot_be_had(
     with pytest.raises(errors.ProviderError) as caught:
         await call(WORDS, data=wav(LONG))
     assert type(caught.value) is expected
+    assert call.attempt is not None
+    assert call.attempt.report.http_status == int(faults[-1])
 
 
 async def test_who_gives_up_ends_it_all(emulator: VertexEmulator, store: SpoolStore):

@@ -8,11 +8,10 @@ there is nobody to cut it (PyAV is not installed) it is refused before anything 
 import asyncio
 import binascii
 import contextlib
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import msgspec
@@ -23,15 +22,13 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
-from voxgate_server.audio.duration import DurationProbe
-from voxgate_server.audio.sniff import HEAD_BYTES
 from voxgate_server.audio.splitting import SAMPLE_RATE, Piece, Splitter
 from voxgate_server.errors import (
     AudioTooLarge,
-    DeadlineExceeded,
     ProviderRateLimited,
     ProviderUnavailable,
     UnsupportedAudio,
+    VoxgateError,
 )
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.base import Attempt
@@ -40,7 +37,7 @@ from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, h
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.options import is_translation
 from voxgate_server.providers.speech_v2_answer import fill_from_results, name_speakers
-from voxgate_server.providers.speech_v2_audio import MEDIA_TYPES, heard_whole
+from voxgate_server.providers.speech_v2_audio import CONVERTED_MEDIA_TYPES, MEDIA_TYPES, Measured, measure
 from voxgate_server.providers.speech_v2_languages import LANGUAGES
 from voxgate_server.providers.speech_v2_request import (
     CALLERS_PARAMS,
@@ -67,14 +64,6 @@ _PATIENCE_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 10.0
 _RAW_PIECE = RawAudioFormat(encoding=AudioEncoding.AUDIO_ENCODING_PCM_S16LE, sample_rate_hertz=SAMPLE_RATE)
 _JSON = {"content-type": "application/json"}
-
-
-class _Recording(NamedTuple):
-    """What is known of a recording that is there."""
-
-    seconds: float | None
-    size: int
-    heard_whole: bool | None
 
 
 class SpeechV2Provider:
@@ -165,7 +154,7 @@ class SpeechV2Provider:
             translation=family.translation,
             max_audio_duration=Duration(seconds=_MAX_SPLIT_SECONDS if splits else int(_MAX_SECONDS)),
             max_audio_bytes=0 if splits else _MAX_AUDIO_BYTES,
-            media_types=() if splits else MEDIA_TYPES,
+            media_types=sorted(MEDIA_TYPES + CONVERTED_MEDIA_TYPES) if splits else MEDIA_TYPES,
             options=sorted({*family.options, "chunking_strategy", *CALLERS_PARAMS, *self._allowed_extra_params}),
             needs_length=True,
         )
@@ -214,7 +203,8 @@ class SpeechV2Provider:
             who=who,
         )
         decoding = decoding_config(raw, who)
-        recording = await self._measure(attempt, raw)
+        self._check_size(attempt.audio.size_bytes)
+        recording = await measure(attempt, raw, check=self._check_size)
         event = TranscriptionEvent()
         target = event.done.transcription
         if self._goes_as_it_is(recording, config):
@@ -232,36 +222,8 @@ class SpeechV2Provider:
         name_speakers(target)
         yield event
 
-    async def _measure(self, attempt: Attempt, raw: RawAudioFormat | None) -> _Recording:
-        """Waits for all of the recording.
-
-        Raises:
-            AudioTooLarge: It has more bytes than can be dealt with.
-            DeadlineExceeded: It was not there in time.
-            VoxgateError: Whatever the spool's cursor raises, unchanged.
-        """
-        probe = DurationProbe(raw)
-        head = bytearray()
-        size = 0
-        self._check_size(max(attempt.audio.size_bytes, attempt.spool.size), cut=self._splitter is not None)
-        try:
-            async with asyncio.timeout(attempt.deadline - time.monotonic()) as limit:
-                async for chunk in attempt.spool.cursor():
-                    probe.feed(chunk)
-                    head += chunk[: max(HEAD_BYTES - len(head), 0)]
-                    size += len(chunk)
-                    self._check_size(size, cut=self._splitter is not None)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlineExceeded(
-                "The time for the call was over while the recording was still coming in. Send it faster, or allow the "
-                "call more time."
-            ) from None
-        return _Recording(probe.seconds(), size, heard_whole(attempt.kind, bytes(head), raw))
-
-    def _check_size(self, size: int, *, cut: bool) -> None:
-        if not cut and size > _MAX_AUDIO_BYTES:
+    def _check_size(self, size: int, *, whole: bool = False) -> None:
+        if size > _MAX_AUDIO_BYTES and (whole or self._splitter is None):
             raise self._too_large(f"has more than {_MAX_AUDIO_BYTES} bytes", _MAX_AUDIO_BYTES, "bytes")
 
     def _check_length(self, seconds: float | None, *, whole: bool) -> None:
@@ -269,7 +231,7 @@ class SpeechV2Provider:
             what = f"is {seconds:.1f} seconds long" + (", its speakers or channels are asked for," if whole else "")
             raise self._too_large(what, round(self._longest), "seconds")
 
-    def _goes_as_it_is(self, recording: _Recording, config: Mapping[str, Any]) -> bool:
+    def _goes_as_it_is(self, recording: Measured, config: Mapping[str, Any]) -> bool:
         """Whether one request takes it, rather than pieces of it.
 
         Raises:
@@ -282,7 +244,7 @@ class SpeechV2Provider:
         if self._splitter is None or whole:
             self._check_length(recording.seconds, whole=whole)
         if self._splitter is None or channels:
-            self._check_size(recording.size, cut=False)
+            self._check_size(recording.size, whole=True)
             if recording.heard_whole is False and not channels:
                 raise UnsupportedAudio(
                     f"{self._upstream} does not hear all of this recording: it reads one channel, and few codecs. Send "
@@ -316,6 +278,11 @@ class SpeechV2Provider:
                         await self._take(target, *asked.popleft())
             while asked:
                 await self._take(target, *asked.popleft())
+        except VoxgateError as error:
+            # The pieces share one report, and another one may have been answered since.
+            if status := error.metadata.get("provider_status"):
+                attempt.report.http_status = int(status)
+            raise
         finally:
             for _, task in asked:
                 task.cancel()

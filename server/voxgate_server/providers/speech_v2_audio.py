@@ -3,18 +3,71 @@
 It reads few codecs, and of several channels it hears the first and says nothing of the others.
 """
 
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
 from voxgate.transcription.v1.audio_pb2 import RawAudioFormat
 
+from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.frame_headers import id3_length
-from voxgate_server.audio.sniff import AMR, FLAC, MP3, MP4, OGG, WAV, WEBM, AudioKind
+from voxgate_server.audio.sniff import AAC, AIFF, AMR, FLAC, HEAD_BYTES, MP3, MP4, OGG, WAV, WEBM, AudioKind
+from voxgate_server.errors import DeadlineExceeded
+from voxgate_server.providers.base import Attempt
 
-__all__ = ["MEDIA_TYPES", "heard_whole"]
+__all__ = ["CONVERTED_MEDIA_TYPES", "MEDIA_TYPES", "Measured", "heard_whole", "measure"]
 
 MEDIA_TYPES = tuple(sorted(kind.media_type for kind in (AMR, FLAC, MP3, MP4, OGG, WAV, WEBM)))
 """What it reads, most of it with some codecs only."""
+CONVERTED_MEDIA_TYPES = (AAC.media_type, AIFF.media_type)
+"""What it can be sent converted, besides."""
 
 _WAV_CODECS = frozenset({1, 6, 7})
 """PCM, A-law and µ-law."""
+
+
+class Measured(NamedTuple):
+    """What is known of a recording that is there."""
+
+    seconds: float | None
+    """Its length; None when it cannot be known without decoding."""
+    size: int
+    """In bytes."""
+    heard_whole: bool | None
+    """See there."""
+
+
+async def measure(attempt: Attempt, raw: RawAudioFormat | None, *, check: Callable[[int], None]) -> Measured:
+    """Waits for all of a recording.
+
+    Args:
+        attempt: Whose.
+        raw: Format of headerless audio; None when the audio has a container.
+        check: Called with the bytes there are; may raise.
+
+    Raises:
+        DeadlineExceeded: It was not there in time.
+        VoxgateError: Whatever `check` and the spool's cursor raise, unchanged.
+    """
+    probe = DurationProbe(raw)
+    head = bytearray()
+    size = 0
+    try:
+        async with asyncio.timeout(attempt.deadline - time.monotonic()) as limit:
+            async for chunk in attempt.spool.cursor():
+                probe.feed(chunk)
+                head += chunk[: max(HEAD_BYTES - len(head), 0)]
+                size += len(chunk)
+                check(size)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded(
+            "The time for the call was over while the recording was still coming in. Send it faster, or allow the call "
+            "more time."
+        ) from None
+    return Measured(probe.seconds(), size, heard_whole(attempt.kind, bytes(head), raw))
 
 
 def heard_whole(kind: AudioKind | None, head: bytes, raw: RawAudioFormat | None) -> bool | None:
