@@ -189,6 +189,26 @@ async def test_a_users_credentials(service: GoogleTokenEmulator, tmp_path: Path)
     await source.aclose()
 
 
+async def test_an_account_of_another_cloud(service: GoogleTokenEmulator, tmp_path: Path):
+    token = tmp_path / "token"
+    token.write_text(service.subject_token)
+    pool = "//iam.googleapis.com/projects/1234/locations/global/workloadIdentityPools/pool/providers/other"
+    info = {
+        "type": "external_account", "audience": pool, "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": f"{service.origin}/token", "credential_source": {"file": str(token)},
+    }  # fmt: skip
+    credentials, project = load_credentials(params_with(info))
+    # Nobody was asked for anything: that would hold up the start.
+    assert (project, service.records) == (None, [])
+    source = TokenSource(credentials, UPSTREAM)
+    assert await source.token() == "ya29.emulated-token-1"
+    token.write_text("not-the-token")
+    source.revoke()
+    with pytest.raises(errors.ProviderCredential, match="subject token is not accepted"):
+        await source.token()
+    await source.aclose()
+
+
 def test_where_they_are_looked_for(tmp_path: Path, service: GoogleTokenEmulator):
     file = tmp_path / "account.json"
     file.write_text(json.dumps(service.account))
