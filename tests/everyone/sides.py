@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from tests.providers import deepgram_emulator, gemini_emulator, openai_emulator, vertex_emulator
+from tests.providers import azure_emulator, deepgram_emulator, gemini_emulator, openai_emulator, vertex_emulator
+from tests.providers.dialect_emulator import EMULATORS
 from tests.providers.emulator import Emulator
 from tests.running import KEY, Gateway, running
 
@@ -71,6 +72,22 @@ SIDES = {
             lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
             lambda emulator: [audio.sha256 for audio in emulator.audio],
             speakers="gemini/gemini-2.5-flash",
+        ),
+        Side(
+            "azure/whisper",
+            lambda: azure_emulator.AzureEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.url, "api_key": emulator.key, "api_version": "2025-04-01-preview"},
+            _files,
+            speakers="azure/gpt-4o-transcribe-diarize",
+        ),
+        *(
+            Side(
+                f"{name}/{model}",
+                lambda kind=kind: kind(text=TEXT),
+                lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
+                _files,
+            )
+            for name, (kind, model) in EMULATORS.items()
         ),
     )
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from voxgate_server.audio.spool import SpoolStore
 
-from tests.providers.calling import Calling
+from tests.providers.calling import Asking, Calling
 from tests.providers.deepgram_calling import DeepgramCalling
 from tests.providers.deepgram_emulator import DeepgramEmulator
 from tests.providers.openai_emulator import OpenAIEmulator
@@ -28,6 +28,11 @@ def store(tmp_path: Path):
 @pytest.fixture
 def call(emulator: OpenAIEmulator, store: SpoolStore) -> Calling:
     return Calling(emulator, store)
+
+
+@pytest.fixture
+def ask(store: SpoolStore) -> Asking:
+    return Asking(store)
 
 
 @pytest.fixture

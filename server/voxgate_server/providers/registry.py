@@ -22,9 +22,22 @@ ENTRY_POINTS = "voxgate.providers"
 
 PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
-    "gemini": "gemini:build",
+    "azure": "azure:build",
+    "groq": "openai:build",
+    "fireworks_ai": "openai:build",
+    "ovhcloud": "openai:build",
+    "mistral": "openai:build",
     "hosted_vllm": "openai:build",
+    "openai_like": "openai:build",
+    "custom_openai": "openai:build",
+    "litellm_proxy": "openai:build",
+    "lm_studio": "openai:build",
+    "xinference": "openai:build",
+    "deepinfra": "openai:build",
+    "scaleway": "openai:build",
+    "together_ai": "openai:build",
     "deepgram": "deepgram:build",
+    "gemini": "gemini:build",
     "local": "local:build",
     "vertex_ai": "vertex:build",
 }
@@ -59,6 +72,8 @@ def build_provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[st
         ProviderParams(
             provider=params.provider,
             model=params.provider_model,
+            # Price lists name models with their provider, and that is where most people copy it from.
+            base_model=(entry.model_info.base_model or "").rpartition("/")[2] or None,
             values=values,
             extra_headers={name: value.get_secret_value() for name, value in params.extra_headers.items()},
             drop_params=config.drops_params(entry),
