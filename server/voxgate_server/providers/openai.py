@@ -15,11 +15,12 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import RawPayload
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
-from voxgate_server.errors import AudioTooLarge, ProviderCredential, UnsupportedAudio
+from voxgate_server.errors import ProviderCredential, UnsupportedAudio
 from voxgate_server.providers.azure_token import Token
 from voxgate_server.providers.base import Attempt, ProviderParams
 from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
+from voxgate_server.providers.limits import check_size, known_size
 from voxgate_server.providers.multipart_body import MultipartBody
 from voxgate_server.providers.openai_answer import fill_from_json
 from voxgate_server.providers.openai_dialects import DIALECTS, OPENAI, OPENAI_COMPATIBLE
@@ -204,14 +205,7 @@ class OpenAIProvider:
                 f"{self._upstream} takes audio in a container only, not headerless samples. Send it as WAV or FLAC.",
                 param="file",
             )
-        size = max(attempt.spool.size, attempt.audio.size_bytes)
-        if self._max_audio_bytes and size > self._max_audio_bytes:
-            raise AudioTooLarge(
-                f"The recording has {size} bytes and {self._upstream} takes at most {self._max_audio_bytes}. Send a "
-                "shorter or better compressed one, or choose a model without this limit.",
-                param="file",
-                metadata={"limit_bytes": str(self._max_audio_bytes), "provider": self.name},
-            )
+        check_size(known_size(attempt), self._max_audio_bytes, self._upstream)
 
     def _fill(self, event: TranscriptionEvent, attempt: Attempt, answer: Answer, *, segments_are_words: bool) -> None:
         response_format = attempt.config.response_format
