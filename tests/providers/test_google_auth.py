@@ -110,9 +110,13 @@ async def test_a_failed_refresh_leaves_a_good_token_alone(
 
 
 async def test_a_refused_token_is_not_used_again(service: GoogleTokenEmulator, source: TokenSource):
-    await source.token()
-    source.revoke()
-    assert await source.token() == "ya29.emulated-token-2"
+    first = await source.token()
+    source.revoke(first)
+    second = await source.token()
+    assert second == "ya29.emulated-token-2" == source.current
+    # Others were refused with the first one, too, and say so later.
+    source.revoke(first)
+    assert await source.token() == second
 
 
 async def test_who_gives_up_does_not_take_it_from_the_others(service: GoogleTokenEmulator, source: TokenSource):
@@ -203,7 +207,7 @@ async def test_an_account_of_another_cloud(service: GoogleTokenEmulator, tmp_pat
     source = TokenSource(credentials, UPSTREAM)
     assert await source.token() == "ya29.emulated-token-1"
     token.write_text("not-the-token")
-    source.revoke()
+    source.revoke(source.current)
     with pytest.raises(errors.ProviderCredential, match="subject token is not accepted"):
         await source.token()
     await source.aclose()

@@ -104,9 +104,15 @@ class TokenSource:
         """The header of a request that proves who asks. Raises as `token` does."""
         return {"authorization": f"Bearer {await self.token(attempt.deadline - time.monotonic())}"}
 
-    def revoke(self) -> None:
-        """Says that a service refused the token: the next one who asks gets another."""
-        self._expires_at = float("-inf")
+    @property
+    def current(self) -> str:
+        """The token there is, good or not; empty before the first."""
+        return self._token
+
+    def revoke(self, token: str) -> None:
+        """Says that a service refused a token: the next one who asks gets another, unless there is one already."""
+        if token == self._token:
+            self._expires_at = float("-inf")
 
     async def aclose(self) -> None:
         """Gives up a refresh that is under way."""
