@@ -23,6 +23,7 @@ ENTRY_POINTS = "voxgate.providers"
 PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
     "hosted_vllm": "openai:build",
+    "elevenlabs": "elevenlabs:build",
     "local": "local:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
