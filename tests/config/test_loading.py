@@ -88,6 +88,7 @@ class TestDefaults:
         ("variable", "model"),
         [
             ("ELEVENLABS_API_KEY", "elevenlabs/scribe_v2"),
+            ("ASSEMBLYAI_API_KEY", "assemblyai/universal-3-5-pro"),
         ],
     )
     def test_other_providers_where_their_key_is(self, variable: str, model: str) -> None:

@@ -41,6 +41,7 @@ _USUAL_MODELS = (
     # What callers ask for, what that is, and the variables whose key it needs.
     ("whisper-1", "openai/whisper-1", ("OPENAI_API_KEY",)),
     ("elevenlabs/scribe_v2", "elevenlabs/scribe_v2", ("ELEVENLABS_API_KEY",)),
+    ("assemblyai/universal-3-5-pro", "assemblyai/universal-3-5-pro", ("ASSEMBLYAI_API_KEY",)),
 )
 """Served without a file. A provider that needs more than a key is not among them."""
 

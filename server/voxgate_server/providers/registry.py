@@ -24,6 +24,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
     "hosted_vllm": "openai:build",
     "elevenlabs": "elevenlabs:build",
+    "assemblyai": "assemblyai:build",
     "local": "local:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
