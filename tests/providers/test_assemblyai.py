@@ -392,7 +392,7 @@ async def test_a_caller_who_goes_away_takes_the_job_along(
 async def test_the_deadline_takes_the_job_along(order: ProviderCalling, assemblyai: AssemblyAIEmulator):
     assemblyai.endless = True
     with pytest.raises(errors.ProviderTimeout, match="still working"):
-        await order(seconds=0.5, poll_seconds=(0.05, 0.05))
+        await order(seconds=1, poll_seconds=(0.1, 0.1))
     assert assemblyai.deleted == ["job_1"]
     assert order.attempt is not None
     assert order.attempt.report.http_status == 200
