@@ -378,7 +378,7 @@ async def test_the_deployments_own_timeout(order: ProviderCalling, assemblyai: A
         ("POST", "/v2/transcript", b'{"speech_models": ["universal-2"]}', 400, "audio_url"),
         ("POST", "/v2/transcript", b'{"audio_url": "https://x.example/a.wav"}', 400, "speech_models"),
         ("POST", "/v2/transcript",
-         b'{"audio_url": "https://x", "speech_models": ["universal-2"], "language_code": "de", "language_detection": true}',
+         b'{"audio_url":"https://x","speech_models": ["universal-2"], "language_code": "de","language_detection":true}',
          400, "together"),
         ("POST", "/v2/transcript",
          b'{"audio_url": "https://cdn.assemblyai.example/upload/9", "speech_models": ["universal-2"]}', 403, "another"),
