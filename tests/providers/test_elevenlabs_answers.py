@@ -156,9 +156,7 @@ def test_a_word_without_a_speaker_is_its_neighbours():
             {"text": "there", "start": 2, "end": 3},
         ]}, diarized=True,
     )  # fmt: skip
-    assert [(item.speaker, item.text) for item in result.diarized_segments] == [
-        ("A", "(bell)"), ("A", "Hi"), ("A", "there"),
-    ]  # fmt: skip
+    assert [(item.speaker, item.text) for item in result.diarized_segments] == [("A", "(bell)"), ("A", "Hi there")]
 
 
 def test_times_are_never_before_their_start():

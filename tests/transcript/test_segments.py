@@ -6,14 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from voxgate.transcription.v1 import config_pb2 as pb
-from voxgate.transcription.v1.transcription_pb2 import (
-    DiarizedSegment,
-    Transcription,
-    TranscriptionSegment,
-    TranscriptionWord,
-)
+from voxgate.transcription.v1.transcription_pb2 import Transcription, TranscriptionSegment, TranscriptionWord
 from voxgate_server.transcript.render import render
-from voxgate_server.transcript.segments import diarized_segments_from_words, segments_from_words, text_from_segments
+from voxgate_server.transcript.segments import segments_from_words, text_from_segments
 from voxgate_server.transcript.words import align
 
 
@@ -33,19 +28,6 @@ def test_sentences_and_pauses_part_segments() -> None:
         TranscriptionSegment(id=2, start=3.2, end=3.7, text="Fine."),
     ]
     assert [segment.text for segment in segments_from_words(spoken)] == ["hello world how are you", "fine"]
-
-
-def test_speakers_part_segments() -> None:
-    spoken = words("oh", "hello", "world", "how", "are", "you")
-    for word, speaker in zip(spoken[1:], "AABBB", strict=True):
-        word.speaker = speaker
-    assert diarized_segments_from_words(spoken, "Oh, hello world how are you?") == [
-        DiarizedSegment(id="seg_001", speaker="A", start=0, end=0.5, text="Oh,"),
-        DiarizedSegment(id="seg_002", speaker="A", start=0.5, end=1.5, text="hello world"),
-        DiarizedSegment(id="seg_003", speaker="B", start=1.5, end=3, text="how are you?"),
-    ]
-    spoken[2].ClearField("speaker")
-    assert [item.speaker for item in diarized_segments_from_words(spoken)] == ["A", "A", "A", "B"]
 
 
 def test_a_pause_below_the_limit_does_not_part() -> None:

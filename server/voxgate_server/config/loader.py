@@ -40,8 +40,10 @@ SHORTEST_KEY = 16
 _USUAL_MODELS = (
     # What callers ask for, what that is, and the variables whose key it needs.
     ("whisper-1", "openai/whisper-1", ("OPENAI_API_KEY",)),
-    ("elevenlabs/scribe_v2", "elevenlabs/scribe_v2", ("ELEVENLABS_API_KEY",)),
-    ("assemblyai/universal-3-5-pro", "assemblyai/universal-3-5-pro", ("ASSEMBLYAI_API_KEY",)),
+    ("nova-3", "deepgram/nova-3", ("DEEPGRAM_API_KEY",)),
+    ("gemini-3.5-transcribe", "gemini/gemini-3.5-transcribe", ("GOOGLE_API_KEY", "GEMINI_API_KEY")),
+    ("scribe_v2", "elevenlabs/scribe_v2", ("ELEVENLABS_API_KEY",)),
+    ("universal-3-5-pro", "assemblyai/universal-3-5-pro", ("ASSEMBLYAI_API_KEY",)),
 )
 """Served without a file. A provider that needs more than a key is not among them."""
 
@@ -110,8 +112,8 @@ def default_config(environ: Mapping[str, str] | None = None) -> LoadedConfig:
     """What is served when there is no file.
 
     The embedded recogniser as `pocketsphinx`, which also answers to `local/pocketsphinx` and `whisper-1`. With
-    OPENAI_API_KEY set, `whisper-1` is OpenAI's. The models of every other provider whose usual key is set are served
-    under their full names. Each of them has the embedded recogniser as its fallback.
+    OPENAI_API_KEY set, `whisper-1` is OpenAI's. A model of every other provider whose usual key is set is there too.
+    Each of them has the embedded recogniser as its fallback.
 
     Args:
         environ: The environment. Default: the process's own.

@@ -21,7 +21,7 @@ from voxgate_server.errors import (
 )
 from voxgate_server.providers.http_errors import Upstream, excerpt, read_error_body, retry_after
 from voxgate_server.providers.speakers import SpeakerNames
-from voxgate_server.transcript.segments import diarized_segments_from_words
+from voxgate_server.transcript.segments import speakers_from_words
 
 __all__ = ["Job", "fill_from_assemblyai", "heard_nothing", "job_failure", "read_job", "read_upload_url", "refusal"]
 
@@ -161,7 +161,7 @@ def fill_from_assemblyai(target: Transcription, body: bytes, upstream: Upstream,
     if diarized and target.text and not target.diarized_segments:
         if not any(word.HasField("speaker") for word in target.words):
             raise ProviderGarbled(f"{upstream} was asked to tell speakers apart and sent an answer without speakers.")
-        target.diarized_segments.extend(diarized_segments_from_words(target.words, target.text))
+        target.diarized_segments.extend(speakers_from_words(target.words, target.text))
         target.extra_fields.synthesized_fields.append("diarized_segments")
 
 

@@ -15,7 +15,7 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server.errors import ProviderGarbled, ProviderQuotaExceeded, VoxgateError
 from voxgate_server.providers.http_errors import Upstream, excerpt
 from voxgate_server.providers.speakers import SpeakerNames
-from voxgate_server.transcript.segments import diarized_segments_from_words
+from voxgate_server.transcript.segments import speakers_from_words
 
 __all__ = ["fill_from_elevenlabs", "refusal"]
 
@@ -108,7 +108,7 @@ def fill_from_elevenlabs(
     if diarized:
         if target.text and not any(word.HasField("speaker") for word in target.words):
             raise ProviderGarbled(f"{upstream} was asked to tell speakers apart and sent an answer without speakers.")
-        target.diarized_segments.extend(diarized_segments_from_words(target.words, target.text))
+        target.diarized_segments.extend(speakers_from_words(target.words, target.text))
         target.extra_fields.synthesized_fields.append("diarized_segments")
 
 

@@ -1,12 +1,12 @@
 """Segments made of words, and text made of segments, for providers that give only one of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from voxgate.transcription.v1.transcription_pb2 import DiarizedSegment, TranscriptionSegment, TranscriptionWord
 
-from voxgate_server.transcript.words import TimedText, group, joined, timed_text
+from voxgate_server.transcript.words import group, joined, timed_text
 
-__all__ = ["diarized_segments_from_words", "segments_from_words", "text_from_segments"]
+__all__ = ["segments_from_words", "speakers_from_words", "text_from_segments"]
 
 _MAX_SECONDS = 30.0
 """The window of Whisper, hence the longest segment its users know."""
@@ -21,35 +21,38 @@ def segments_from_words(words: Iterable[TranscriptionWord], text: str = "") -> l
         text: The transcript; the segments take punctuation and spacing from it where it has the same words.
     """
     return [
-        TranscriptionSegment(id=number, start=start, end=end, text=stretch)
-        for number, (start, end, stretch) in enumerate(_stretch(pieces) for pieces in _groups(words, text))
+        TranscriptionSegment(id=number, start=start, end=end, text=said)
+        for number, (_, start, end, said) in enumerate(_stretches(words, text))
     ]
 
 
-def diarized_segments_from_words(words: Iterable[TranscriptionWord], text: str = "") -> list[DiarizedSegment]:
-    """The same segments, each with its speaker; words without one are taken for the speaker's before them.
+def speakers_from_words(words: Iterable[TranscriptionWord], text: str = "") -> list[DiarizedSegment]:
+    """What each speaker said, in the same pieces as `segments_from_words`.
 
     Args:
-        words: The words with their times and speakers, in order.
-        text: The transcript, as for `segments_from_words`.
+        words: The words with their times and speakers, in order. One without a speaker is the speaker's before it.
+        text: The transcript, for punctuation and spacing.
     """
-    segments: list[DiarizedSegment] = []
-    for number, pieces in enumerate(_groups(words, text), 1):
-        start, end, stretch = _stretch(pieces)
-        speaker = pieces[0].speaker or (segments[-1].speaker if segments else "A")
-        segments.append(DiarizedSegment(id=f"seg_{number:03d}", speaker=speaker, start=start, end=end, text=stretch))
-    return segments
+    known = []
+    speaker = ""
+    for word in words:
+        speaker = word.speaker or speaker
+        known.append(TranscriptionWord(word=word.word, start=word.start, end=word.end, speaker=speaker))
+    return [
+        DiarizedSegment(id=f"seg_{number:03d}", speaker=who or "A", start=start, end=end, text=said)
+        for number, (who, start, end, said) in enumerate(_stretches(known, text), 1)
+    ]
 
 
-def _groups(words: Iterable[TranscriptionWord], text: str) -> list[list[TimedText]]:
-    return group(
+def _stretches(words: Iterable[TranscriptionWord], text: str) -> Iterator[tuple[str | None, float, float, str]]:
+    """Speaker, start, end and text of each piece."""
+    groups = group(
         timed_text(words, text), max_characters=_MAX_CHARACTERS, max_seconds=_MAX_SECONDS, sentence_characters=1
     )
-
-
-def _stretch(pieces: list[TimedText]) -> tuple[float, float, str]:
-    start = pieces[0].start
-    return start, max(start, pieces[-1].end), "".join(piece.text for piece in pieces).strip()
+    for pieces in groups:
+        start = pieces[0].start
+        said = "".join(piece.text for piece in pieces).strip()
+        yield pieces[0].speaker, start, max(start, pieces[-1].end), said
 
 
 def text_from_segments(segments: Iterable[TranscriptionSegment]) -> str:
