@@ -50,18 +50,19 @@ FAULTS = {
 
 
 class _HeadedForm(Form):
-    """A form that remembers how its file begins."""
+    """A form that writes down the first 16 bytes of its file."""
 
     def __init__(self, record: Record, broken: Refused) -> None:
         super().__init__(record, broken)
-        self._bytes = bytearray()
-        self._kept = record
+        self._noted = record
+        self._start = b""
 
     def feed(self, chunk: bytes) -> None:
         super().feed(chunk)
-        if len(self._bytes) < 8192:
-            self._bytes += chunk
-            self._kept.body = self._bytes[self._bytes.find(b"\r\n\r\n", self._bytes.find(b"filename=")) + 4 :]
+        if len(self._noted.body) < 16:
+            self._start += chunk
+            file = self._start.partition(b"filename=")[2].partition(b"\r\n\r\n")[2]
+            self._noted.body = bytearray(file[:16])
 
 
 class ElevenLabsEmulator(Emulator):
@@ -106,5 +107,5 @@ class ElevenLabsEmulator(Emulator):
             raise Refused(404, b'{"detail":"Not Found"}')
         if not record.complete:
             raise ElevenLabsRefused(400, "invalid_request", "Could not parse the form.")
-        elevenlabs_rules.check_form(record, bytes(record.body[:16]))
+        elevenlabs_rules.check_form(record, bytes(record.body))
         return "application/json", json.dumps(elevenlabs_rules.answer(record, self.texts)).encode()

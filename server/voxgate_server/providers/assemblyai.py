@@ -46,15 +46,17 @@ from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, h
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.telemetry import get_logger
 
-__all__ = ["AssemblyAIProvider", "build"]
+__all__ = ["POLL_SECONDS", "AssemblyAIProvider", "build"]
 
 _log = get_logger("assemblyai")
+
+POLL_SECONDS = (0.5, 3.0)
+"""How long to wait before the first question whether a transcript is done, and at most before any other."""
 
 _DEFAULT_BASE = "https://api.assemblyai.com"
 _MAX_BYTES = 2_200_000_000
 _MAX_SECONDS = 10 * 3600
 _JSON = {"content-type": "application/json"}
-_POLL_SECONDS = (0.5, 3.0)
 _POLL_GROWTH = 1.5
 _POLL_FAILURES = 3
 """Questions in a row that may fail: the recording is there and paid for, and an answer may still come."""
@@ -78,7 +80,7 @@ class AssemblyAIProvider:
         allowed_extra_params: Names callers may use in `extra_params` besides those that are always permitted.
         default_params: Parameters of every order whose caller does not set them, by AssemblyAI's names.
         max_audio_bytes: Largest recording in bytes.
-        poll_seconds: How long to wait before the first question whether it is done, and at most before any other.
+        poll_seconds: As POLL_SECONDS.
         name: The provider's name in messages and reports.
         transport: Instead of connections that go wherever `api_base` leads.
 
@@ -98,7 +100,7 @@ class AssemblyAIProvider:
         allowed_extra_params: Iterable[str] = (),
         default_params: Mapping[str, object] | None = None,
         max_audio_bytes: int = _MAX_BYTES,
-        poll_seconds: tuple[float, float] = _POLL_SECONDS,
+        poll_seconds: tuple[float, float] = POLL_SECONDS,
         name: str = "assemblyai",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -273,6 +275,7 @@ def build(params: ProviderParams) -> AssemblyAIProvider:
         drop_params=params.drop_params,
         allowed_extra_params=params.allowed_extra_params,
         default_params=params.default_params,
+        poll_seconds=POLL_SECONDS,
         transport=params.transport(),
     )
 
