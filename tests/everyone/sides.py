@@ -14,6 +14,7 @@ from voxgate_server.providers import assemblyai
 
 from tests.providers import (
     assemblyai_emulator,
+    azure_speech_emulator,
     deepgram_emulator,
     elevenlabs_emulator,
     gemini_emulator,
@@ -85,6 +86,12 @@ SIDES = {
             lambda: assemblyai_emulator.AssemblyAIEmulator(texts=(TEXT,)),
             lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
             lambda emulator: [digest(data) for data in emulator.uploads.values()],
+        ),
+        Side(
+            "azure_speech/standard",
+            lambda: azure_speech_emulator.AzureSpeechEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            _files,
         ),
     )
 }

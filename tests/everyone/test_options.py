@@ -17,7 +17,7 @@ from tests.running import AUTH
 SPEECH = recording("vm-goodbye.wav").data
 VOICE = f"data:audio/wav;base64,{base64.b64encode(recording('demo-thanks.wav').data[:4000]).decode()}"
 OPTIONS: dict[str, dict[str, object]] = {
-    "language": {"language": "en"},
+    "language": {"language": "de"},
     "languages": {"languages[]": ["en", "de"]},
     "prompt": {"prompt": "Voxgate and Asterisk."},
     "keywords": {"keywords[]": ["voxgate"]},

@@ -27,6 +27,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "deepgram": "deepgram:build",
     "elevenlabs": "elevenlabs:build",
     "assemblyai": "assemblyai:build",
+    "azure_speech": "azure_speech:build",
     "local": "local:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
