@@ -1,7 +1,6 @@
 """AssemblyAI: whatever is answered, failed jobs, refusals and broken connections among it."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server import errors
 from voxgate_server.audio.spool import SpoolStore
-from voxgate_server.providers.assemblyai import AssemblyAIProvider
 from voxgate_server.providers.assemblyai_answer import (
     Job,
     fill_from_assemblyai,
@@ -30,23 +28,6 @@ from tests.providers.emulator import Behaviour, ok, raw
 from tests.providers.provider_calling import DIARIZED, ProviderCalling, extras, run
 
 UPSTREAM = Upstream("assemblyai", "universal-3-5-pro")
-
-
-@pytest.fixture
-async def assemblyai() -> AsyncIterator[AssemblyAIEmulator]:
-    async with AssemblyAIEmulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def order(assemblyai: AssemblyAIEmulator, store: SpoolStore) -> ProviderCalling:
-    def make(**kwargs) -> AssemblyAIProvider:
-        usual = {
-            "model": "universal-3-5-pro", "api_base": assemblyai.origin, "api_key": KEY, "poll_seconds": (0.001, 0.002),
-        }  # fmt: skip
-        return AssemblyAIProvider(**{**usual, **kwargs})
-
-    return ProviderCalling(assemblyai, store, make)
 
 
 def read(body: bytes | str | dict, *, diarized: bool = False) -> Transcription:

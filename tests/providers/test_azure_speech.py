@@ -1,50 +1,24 @@
-"""Azure AI Speech: what is sent, what is answered, what is refused."""
+"""Azure AI Speech: what is sent for which option, and when."""
 
 import asyncio
 import hashlib
 import io
 import json
 import wave
-from collections.abc import AsyncIterator
-from typing import Any
 
-import httpx
 import pytest
 from google.protobuf import text_format
-from hypothesis import example, given
-from hypothesis import strategies as st
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
-from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server import errors
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.config.models import split_model
 from voxgate_server.providers.azure_speech import AzureSpeechProvider, build
-from voxgate_server.providers.azure_speech_answer import fill_from_azure_speech
 from voxgate_server.providers.base import ProviderParams
-from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.registry import PROVIDERS, build_for_caller
-from voxgate_server.transcript.subtitles import srt
 
 from tests.providers.azure_speech_emulator import KEY, PATH, AzureSpeechEmulator, failure
 from tests.providers.calling import WAV, attempt_with
-from tests.providers.emulator import Behaviour
 from tests.providers.provider_calling import DIARIZED, ProviderCalling, extras, run
-
-UPSTREAM = Upstream("azure_speech", "standard")
-
-
-@pytest.fixture
-async def azure() -> AsyncIterator[AzureSpeechEmulator]:
-    async with AzureSpeechEmulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def listen(azure: AzureSpeechEmulator, store: SpoolStore) -> ProviderCalling:
-    def make(**kwargs) -> AzureSpeechProvider:
-        return AzureSpeechProvider(**{"model": "standard", "api_base": azure.origin, "api_key": KEY, **kwargs})
-
-    return ProviderCalling(azure, store, make)
 
 
 def sent(emulator: AzureSpeechEmulator) -> dict[str, str]:
@@ -66,8 +40,8 @@ def silence(seconds: float) -> bytes:
 
 
 class TestAsking:
-    async def test_a_plain_call(self, listen: ProviderCalling, azure: AzureSpeechEmulator):
-        assert (await listen(extra_headers={"X-Team": "speech"})).text == azure.text
+    async def test_a_plain_call(self, dictate: ProviderCalling, azure: AzureSpeechEmulator):
+        assert (await dictate(extra_headers={"X-Team": "speech"})).text == azure.text
         [record] = azure.records
         assert (record.method, record.path) == (
             "POST", f"{PATH}?language=en-US&format=detailed&wordLevelTimestamps=true",
@@ -84,8 +58,8 @@ class TestAsking:
             "content-length": str(len(WAV)),
             "x-team": "speech",
         }
-        assert listen.attempt is not None
-        assert listen.attempt.report.http_status == 200
+        assert dictate.attempt is not None
+        assert dictate.attempt.report.http_status == 200
 
     @pytest.mark.parametrize(
         ("config", "fields"),
@@ -104,12 +78,12 @@ class TestAsking:
         ],
     )
     async def test_every_option(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, config: str, fields: dict[str, str]
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, config: str, fields: dict[str, str]
     ):
-        await listen(config)
+        await dictate(config)
         assert sent(azure) == fields
-        assert listen.attempt is not None
-        assert not listen.attempt.dropped_params
+        assert dictate.attempt is not None
+        assert not dictate.attempt.dropped_params
 
     REFUSED = (
         ('languages: ["de", "en"]', "languages"),
@@ -128,33 +102,33 @@ class TestAsking:
         [*REFUSED, ("task: TRANSCRIPTION_TASK_TRANSLATE", "task"), (DIARIZED, "response_format")],
     )
     async def test_what_it_cannot_is_refused_by_name(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, config: str, option: str
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, config: str, option: str
     ):
         with pytest.raises(errors.UnsupportedParameter, match=option) as caught:
-            await listen(config)
+            await dictate(config)
         assert caught.value.param == option
         assert not azure.connections
 
     @pytest.mark.parametrize(("config", "option"), REFUSED)
     async def test_or_left_out_and_reported(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, config: str, option: str
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, config: str, option: str
     ):
-        await listen(config, drop_params=True)
-        assert listen.attempt is not None
-        assert listen.attempt.dropped_params == [option]
+        await dictate(config, drop_params=True)
+        assert dictate.attempt is not None
+        assert dictate.attempt.dropped_params == [option]
         assert sent(azure) == {"language": "en-US"}
 
-    async def test_parameters_of_the_deployment(self, listen: ProviderCalling, azure: AzureSpeechEmulator):
+    async def test_parameters_of_the_deployment(self, dictate: ProviderCalling, azure: AzureSpeechEmulator):
         defaults = {"language": "de-DE", "cid": "0f1c", "profanity": None}
-        await listen(default_params=defaults)
+        await dictate(default_params=defaults)
         assert sent(azure) == {"language": "de-DE", "cid": "0f1c"}
-        await listen('language: "fr"', default_params=defaults)
+        await dictate('language: "fr"', default_params=defaults)
         assert sent(azure) == {"language": "fr-FR", "cid": "0f1c"}
-        await listen(extras(cid="mine"), allowed_extra_params=["cid"])
+        await dictate(extras(cid="mine"), allowed_extra_params=["cid"])
         assert sent(azure) == {"language": "en-US", "cid": "mine"}
 
-    async def test_ogg(self, listen: ProviderCalling, azure: AzureSpeechEmulator):
-        await listen(data=b"OggS" + bytes(40))
+    async def test_ogg(self, dictate: ProviderCalling, azure: AzureSpeechEmulator):
+        await dictate(data=b"OggS" + bytes(40))
         assert azure.records[0].headers["content-type"] == "audio/ogg; codecs=opus"
 
     @pytest.mark.parametrize(
@@ -166,16 +140,16 @@ class TestAsking:
         ],
     )
     async def test_other_audio_is_refused(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, data: bytes, header: str
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, data: bytes, header: str
     ):
         with pytest.raises(errors.UnsupportedAudio, match="WAV"):
-            await listen(data=data, audio=text_format.Parse(header, AudioHeader()))
+            await dictate(data=data, audio=text_format.Parse(header, AudioHeader()))
         assert not azure.connections
 
-    async def test_more_than_a_minute_is_refused(self, listen: ProviderCalling, azure: AzureSpeechEmulator):
-        await listen(data=silence(60.4))
+    async def test_more_than_a_minute_is_refused(self, dictate: ProviderCalling, azure: AzureSpeechEmulator):
+        await dictate(data=silence(60.4))
         with pytest.raises(errors.AudioTooLarge, match=r"61 s.*azure_speech.*60 s") as caught:
-            await listen(data=silence(61))
+            await dictate(data=silence(61))
         assert caught.value.metadata["limit_seconds"] == "60"
         assert len(azure.records) == 1
 
@@ -192,10 +166,10 @@ class TestAsking:
         assert set(able.options) == {"chunking_strategy", "language", "profanity", "timestamp_granularities"}
         await provider.aclose()
 
-    async def test_raw_payloads(self, listen: ProviderCalling):
-        await listen('debug { include_raw_request: true include_raw_response: true } language: "de"')
-        assert listen.attempt is not None
-        request, response = listen.attempt.raw_request, listen.attempt.raw_response
+    async def test_raw_payloads(self, dictate: ProviderCalling):
+        await dictate('debug { include_raw_request: true include_raw_response: true } language: "de"')
+        assert dictate.attempt is not None
+        request, response = dictate.attempt.raw_request, dictate.attempt.raw_response
         assert request is not None
         assert json.loads(request.data)["language"] == "de-DE"
         assert response is not None
@@ -204,9 +178,9 @@ class TestAsking:
 
 class TestSending:
     async def test_azure_is_asked_once_the_recording_is_whole(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
     ):
-        async with store.open(max_bytes=1 << 30) as spool, listen.provider() as provider:
+        async with store.open(max_bytes=1 << 30) as spool, dictate.provider() as provider:
             call = asyncio.create_task(run(provider, attempt_with(spool)))
             await spool.write(WAV[:50_000])
             await spool.write(WAV[50_000:])
@@ -217,9 +191,9 @@ class TestSending:
         assert azure.records[0].file_sha256 == hashlib.sha256(WAV).hexdigest()
 
     async def test_an_upload_that_breaks_off_never_gets_there(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
     ):
-        async with store.open(max_bytes=1 << 30) as spool, listen.provider() as provider:
+        async with store.open(max_bytes=1 << 30) as spool, dictate.provider() as provider:
             call = asyncio.create_task(run(provider, attempt_with(spool)))
             await spool.write(WAV)
             spool.fail(errors.UploadIncomplete("The upload broke off."))
@@ -228,19 +202,19 @@ class TestSending:
         assert not azure.connections
 
     async def test_the_deadline_while_the_caller_sends(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
     ):
-        async with store.open(max_bytes=1 << 30) as spool, listen.provider() as provider:
+        async with store.open(max_bytes=1 << 30) as spool, dictate.provider() as provider:
             await spool.write(WAV)
             with pytest.raises(errors.DeadlineExceeded, match="once it is whole"):
                 await run(provider, attempt_with(spool, seconds=0.2))
         assert not azure.connections
 
     async def test_cancelling_closes_the_connection(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
     ):
         azure.script("hang")
-        async with store.open(max_bytes=1 << 30) as spool, listen.provider() as provider:
+        async with store.open(max_bytes=1 << 30) as spool, dictate.provider() as provider:
             await spool.write(WAV)
             spool.finish()
             call = asyncio.create_task(run(provider, attempt_with(spool)))
@@ -252,10 +226,10 @@ class TestSending:
             await record.peer_closed.wait()
 
     async def test_a_fallback_gets_the_same_bytes(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
+        self, dictate: ProviderCalling, azure: AzureSpeechEmulator, store: SpoolStore
     ):
         azure.script(failure(503))
-        async with store.open(max_bytes=1 << 30) as spool, listen.provider() as provider:
+        async with store.open(max_bytes=1 << 30) as spool, dictate.provider() as provider:
             await spool.write(WAV)
             spool.finish()
             with pytest.raises(errors.ProviderUnavailable):
@@ -346,184 +320,3 @@ class TestBuilding:
         with pytest.raises(ValueError, match=said) as caught:
             AzureSpeechProvider(**{"model": "x", "api_key": KEY, "api_base": "https://x.example", **kwargs})
         assert "secret" not in str(caught.value)
-
-
-def read(body: bytes | str | dict) -> Transcription:
-    data = json.dumps(body) if isinstance(body, dict) else body
-    result = Transcription()
-    fill_from_azure_speech(result, data.encode() if isinstance(data, str) else data, UPSTREAM)
-    return result
-
-
-class TestAnswers:
-    @pytest.mark.parametrize("wanted", ["JSON", "TEXT", "SRT", "VERBOSE_JSON", "VTT"])
-    async def test_every_format_is_made_of_the_same_answer(self, listen: ProviderCalling, wanted: str):
-        words = " ".join(
-            f'words {{ word: "{word}" start: {1 + i / 2} end: {1.5 + i / 2} }}'
-            for i, word in enumerate(["remind", "me", "to", "buy", "5", "pencils"])
-        )
-        expected = f"""text: "Remind me to buy 5 pencils." {words}
-            segments {{ id: 0 start: 1 end: 4 text: "Remind me to buy 5 pencils." }}"""
-        result = await listen(f"response_format: RESPONSE_FORMAT_{wanted}")
-        assert result == text_format.Parse(expected, Transcription())
-
-    def test_a_simple_answer(self):
-        result = read({"RecognitionStatus": "Success", "DisplayText": "Hi.", "Offset": "5000000", "Duration": "1e7"})
-        assert result.text == "Hi."
-        assert [(item.start, item.end, item.text) for item in result.segments] == [(0.5, 1.5, "Hi.")]
-
-    @pytest.mark.parametrize("status", ["NoMatch", "InitialSilenceTimeout", "BabbleTimeout"])
-    def test_silence(self, status: str):
-        assert read({"RecognitionStatus": status, "Offset": 0, "Duration": 1}) == Transcription()
-
-    async def test_silence_of_the_emulator(self, listen: ProviderCalling, azure: AzureSpeechEmulator):
-        azure.text = ""
-        assert not (await listen()).text
-
-    @pytest.mark.parametrize(
-        ("status", "kind", "said"),
-        [
-            ("Error", errors.ProviderUnavailable, "failed"),
-            ("TooManyRequests", errors.ProviderRateLimited, "slow down"),
-            ("BadRequest", errors.ProviderRejected, "refused"),
-            ("Forbidden", errors.ProviderCredential, "api_key"),
-            ("EndOfDays", errors.ProviderGarbled, "EndOfDays"),
-            ("", errors.ProviderGarbled, "nobody knows"),
-        ],
-    )
-    async def test_statuses(self, listen: ProviderCalling, status: str, kind: type[errors.VoxgateError], said: str):
-        with pytest.raises(errors.VoxgateError, match=said) as caught:
-            await listen.answered(json.dumps({"RecognitionStatus": status}))
-        assert type(caught.value) is kind
-
-    @pytest.mark.parametrize(
-        "body",
-        ["", "nothing", "[]", "{}", '{"RecognitionStatus": "Success"}', '{"RecognitionStatus": 5}',
-         '{"RecognitionStatus": "Success", "NBest": []}', '{"RecognitionStatus": "Success", "NBest": 7}', "<html>",
-         "[" * 100_000],
-    )  # fmt: skip
-    async def test_what_is_no_transcript(self, listen: ProviderCalling, body: str):
-        with pytest.raises(errors.ProviderGarbled, match=r"azure_speech \(standard\)"):
-            await listen.answered(body)
-
-    _number = st.none() | st.floats() | st.integers() | st.text(max_size=3)
-    _text = st.none() | st.text(max_size=9)
-    _words = st.lists(
-        st.fixed_dictionaries(
-            {}, optional={"Word": _text, "Offset": _number, "Duration": _number, "Confidence": _number}
-        ),
-        max_size=3,
-    )
-    _answers = st.fixed_dictionaries(
-        {"RecognitionStatus": st.just("Success") | st.text(max_size=9)},
-        optional={
-            "DisplayText": _text, "Offset": _number, "Duration": _number,
-            "NBest": st.lists(st.fixed_dictionaries({}, optional={"Display": _text, "Words": _words}), max_size=2),
-        },
-    )  # fmt: skip
-
-    @given(_answers.map(lambda answer: json.dumps(answer).encode()) | st.binary(max_size=60))
-    @example(b'{"RecognitionStatus": "Success", "DisplayText": "\\ud800"}')
-    def test_any_answer_is_a_transcript_or_an_error(self, body: bytes):
-        try:
-            result = read(body)
-        except errors.ProviderError:
-            return
-        Transcription.FromString(result.SerializeToString())
-        for item in (*result.words, *result.segments):
-            assert 0 <= item.start <= item.end
-        srt(result) if result.words or result.segments or not result.text else None
-
-
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("status", "message", "kind", "said"),
-        [
-            (400, "Unsupported language", errors.ProviderRejected, "Unsupported language"),
-            (401, "Access denied", errors.ProviderCredential, "api_key"),
-            (403, "Out of call volume quota.", errors.ProviderCredential, "403"),
-            (404, "Resource not found", errors.ProviderUnavailable, "api_base"),
-            (408, "Timeout", errors.ProviderTimeout, "Timeout"),
-            (413, "Too large", errors.AudioTooLarge, "Too large"),
-            (429, "Rate limit is exceeded.", errors.ProviderRateLimited, "Rate limit"),
-            (500, "Internal", errors.ProviderUnavailable, "Internal"),
-            (503, "Busy", errors.ProviderUnavailable, "Busy"),
-            (504, "Slow", errors.ProviderTimeout, "Slow"),
-        ],
-    )
-    async def test_every_status(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, status: int, message: str,
-        kind: type[errors.VoxgateError], said: str,
-    ):  # fmt: skip
-        azure.script(failure(status, message, headers={"retry-after": "7"}))
-        with pytest.raises(errors.VoxgateError, match=said) as caught:
-            await listen()
-        assert type(caught.value) is kind
-        assert caught.value.retry_after == (7 if status in {408, 429} or status >= 500 else None)
-        assert KEY not in caught.value.message
-
-    @pytest.mark.parametrize(
-        ("config", "data", "kwargs", "kind", "said"),
-        [
-            ('language: "tlh"', WAV, {}, errors.ProviderRejected, "tlh"),
-            ("", b"nothing known", {}, errors.ProviderRejected, "Unsupported audio"),
-            (extras(profanity="loud"), WAV, {}, errors.ProviderRejected, "profanity"),
-            ("", WAV, {"api_key": "fedcba9876543210"}, errors.ProviderCredential, "api_key"),
-        ],
-    )
-    async def test_what_azure_itself_refuses(
-        self, listen: ProviderCalling, config: str, data: bytes, kwargs: dict[str, Any], kind, said: str
-    ):
-        with pytest.raises(kind, match=said):
-            await listen(config, data=data, **kwargs)
-
-    @pytest.mark.parametrize(
-        ("behaviour", "kind", "said"),
-        [
-            ("early-401", errors.ProviderCredential, "api_key"),
-            ("reset-body", errors.ProviderUnavailable, "broke the connection"),
-            ("reset-answer", errors.ProviderUnavailable, "broke the connection"),
-            ("cut-answer", errors.ProviderUnavailable, "broke the connection"),
-            ("html", errors.ProviderUnavailable, r"status 502.$"),
-            (failure(307, headers={"location": "http://127.0.0.1:9/"}), errors.ProviderGarbled, "redirect"),
-        ],
-    )
-    async def test_broken_connections(
-        self, listen: ProviderCalling, azure: AzureSpeechEmulator, behaviour: str | Behaviour, kind, said: str
-    ):
-        azure.script(behaviour)
-        with pytest.raises(kind, match=said):
-            await listen()
-        assert len(azure.records) == 1
-
-    async def test_the_deadline_while_waiting_for_the_answer(self, listen: ProviderCalling, azure: AzureSpeechEmulator):
-        azure.script("hang")
-        with pytest.raises(errors.ProviderTimeout, match="did not answer in the time that was left"):
-            await listen(seconds=0.5)
-        await azure.records[0].peer_closed.wait()
-
-    @pytest.mark.parametrize(
-        ("path", "headers", "status"),
-        [
-            (PATH + "?language=en-US", {"ocp-apim-subscription-key": ""}, 401),
-            (PATH + "?language=en-US", {}, 403),
-            ("/elsewhere", {"ocp-apim-subscription-key": KEY}, 404),
-            (PATH, {"ocp-apim-subscription-key": KEY}, 400),
-            (PATH + "?language=en-US&nobody=1", {"ocp-apim-subscription-key": KEY}, 400),
-            (PATH + "?language=en-US", {"ocp-apim-subscription-key": KEY, "content-type": "audio/mpeg"}, 400),
-            (PATH + "?language=en-US", {"ocp-apim-subscription-key": KEY, "accept": "text/xml"}, 406),
-            (PATH + "?language=en-US", {"ocp-apim-subscription-key": KEY, "transfer-encoding": "chunked"}, 400),
-            (PATH + "?language=en-US", {"ocp-apim-subscription-key": KEY}, 200),
-        ],
-    )
-    async def test_the_emulators_rules(
-        self, azure: AzureSpeechEmulator, path: str, headers: dict[str, str], status: int
-    ):
-        async def pieces() -> AsyncIterator[bytes]:
-            yield WAV
-
-        usual = {"accept": "application/json", "content-type": "audio/wav"}
-        content = pieces() if "transfer-encoding" in headers else WAV
-        async with httpx.AsyncClient(headers={**usual, **headers}) as client:
-            answer = await client.post(azure.origin + path, content=content)
-        assert answer.status_code == status

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 from google.protobuf import text_format
@@ -17,20 +16,6 @@ from voxgate_server.providers.registry import PROVIDERS, build_for_caller
 from tests.providers.calling import WAV, attempt_with
 from tests.providers.elevenlabs_emulator import KEY, ElevenLabsEmulator, failure
 from tests.providers.provider_calling import DIARIZED, ProviderCalling, extras, run
-
-
-@pytest.fixture
-async def elevenlabs() -> AsyncIterator[ElevenLabsEmulator]:
-    async with ElevenLabsEmulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def scribe(elevenlabs: ElevenLabsEmulator, store: SpoolStore) -> ProviderCalling:
-    def make(**kwargs) -> ElevenLabsProvider:
-        return ElevenLabsProvider(**{"model": "scribe_v2", "api_base": elevenlabs.origin, "api_key": KEY, **kwargs})
-
-    return ProviderCalling(elevenlabs, store, make)
 
 
 def sent(emulator: ElevenLabsEmulator) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server import errors
 from voxgate_server.audio.spool import SpoolStore
-from voxgate_server.providers.elevenlabs import ElevenLabsProvider
 from voxgate_server.providers.elevenlabs_answer import fill_from_elevenlabs, refusal
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.transcript.subtitles import srt
@@ -24,20 +22,6 @@ from tests.providers.emulator import Behaviour, raw
 from tests.providers.provider_calling import DIARIZED, ProviderCalling, extras, run
 
 UPSTREAM = Upstream("elevenlabs", "scribe_v2")
-
-
-@pytest.fixture
-async def elevenlabs() -> AsyncIterator[ElevenLabsEmulator]:
-    async with ElevenLabsEmulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def scribe(elevenlabs: ElevenLabsEmulator, store: SpoolStore) -> ProviderCalling:
-    def make(**kwargs) -> ElevenLabsProvider:
-        return ElevenLabsProvider(**{"model": "scribe_v2", "api_base": elevenlabs.origin, "api_key": KEY, **kwargs})
-
-    return ProviderCalling(elevenlabs, store, make)
 
 
 def read(body: bytes | str | dict, *, diarized: bool = False, logprobs: bool = False) -> Transcription:
