@@ -84,6 +84,20 @@ class TestDefaults:
         assert "whisper-1" not in config.aliases
         assert config.fallbacks == {"whisper-1": ("pocketsphinx",)}
 
+    def test_every_provider_whose_key_is_there(self) -> None:
+        keys = ("GROQ_API_KEY", "FIREWORKS_AI_API_KEY", "OVHCLOUD_API_KEY", "MISTRAL_API_KEY", "AZURE_API_KEY")
+        config = default_config({key: f"value of {key}" for key in keys}).config
+        served = {entry.model_name: plain_key(entry.litellm_params.api_key) for entry in config.model_list[1:]}
+        assert served == {
+            "groq/whisper-large-v3": "value of GROQ_API_KEY",
+            "groq/whisper-large-v3-turbo": "value of GROQ_API_KEY",
+            "fireworks_ai/whisper-v3": "value of FIREWORKS_AI_API_KEY",
+            "ovhcloud/whisper-large-v3": "value of OVHCLOUD_API_KEY",
+            "voxtral-mini-latest": "value of MISTRAL_API_KEY",
+        }
+        assert config.fallbacks == dict.fromkeys(served, ("pocketsphinx",))
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+
     @pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
     def test_gemini_where_its_key_is(self, variable: str) -> None:
         config = default_config({variable: "google-key"}).config

@@ -14,12 +14,15 @@ from voxgate_server.providers import assemblyai
 
 from tests.providers import (
     assemblyai_emulator,
+    azure_emulator,
     azure_speech_emulator,
     deepgram_emulator,
     elevenlabs_emulator,
     gemini_emulator,
     openai_emulator,
+    vertex_emulator,
 )
+from tests.providers.dialect_emulator import EMULATORS
 from tests.providers.emulator import Emulator
 from tests.running import KEY, Gateway, running
 
@@ -69,6 +72,12 @@ SIDES = {
             _files,
         ),
         Side(
+            "vertex_ai/chirp_3",
+            lambda: vertex_emulator.VertexEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.origin, "vertex_credentials": emulator.tokens.account},
+            lambda emulator: emulator.taken,
+        ),
+        Side(
             "gemini/gemini-3.5-transcribe",
             lambda: gemini_emulator.GeminiEmulator(text=TEXT),
             lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
@@ -92,6 +101,22 @@ SIDES = {
             lambda: azure_speech_emulator.AzureSpeechEmulator(text=TEXT),
             lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
             _files,
+        ),
+        Side(
+            "azure/whisper",
+            lambda: azure_emulator.AzureEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.url, "api_key": emulator.key, "api_version": "2025-04-01-preview"},
+            _files,
+            speakers="azure/gpt-4o-transcribe-diarize",
+        ),
+        *(
+            Side(
+                f"{name}/{model}",
+                lambda kind=kind: kind(text=TEXT),
+                lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
+                _files,
+            )
+            for name, (kind, model) in EMULATORS.items()
         ),
     )
 }

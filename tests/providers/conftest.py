@@ -11,7 +11,7 @@ from voxgate_server.providers.elevenlabs import ElevenLabsProvider
 
 from tests.providers.assemblyai_emulator import AssemblyAIEmulator
 from tests.providers.azure_speech_emulator import AzureSpeechEmulator
-from tests.providers.calling import Calling
+from tests.providers.calling import Asking, Calling
 from tests.providers.deepgram_calling import DeepgramCalling
 from tests.providers.deepgram_emulator import DeepgramEmulator
 from tests.providers.elevenlabs_emulator import ElevenLabsEmulator
@@ -35,6 +35,11 @@ def store(tmp_path: Path):
 @pytest.fixture
 def call(emulator: OpenAIEmulator, store: SpoolStore) -> Calling:
     return Calling(emulator, store)
+
+
+@pytest.fixture
+def ask(store: SpoolStore) -> Asking:
+    return Asking(store)
 
 
 @pytest.fixture

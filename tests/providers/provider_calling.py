@@ -11,7 +11,7 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.providers.base import Attempt, Provider
 
-from tests.providers.calling import WAV, attempt_with
+from tests.providers.calling import WAV, attempt_with, run
 from tests.providers.emulator import Emulator, raw
 
 __all__ = ["DIARIZED", "ProviderCalling", "extras", "run"]
@@ -24,12 +24,6 @@ def extras(**values: object) -> str:
     struct = Struct()
     struct.update(values)  # type: ignore[arg-type]
     return f"extra_params {{ {text_format.MessageToString(struct, as_one_line=True)} }}"
-
-
-async def run(provider: Provider, attempt: Attempt) -> Transcription:
-    events = [event async for event in provider.transcribe(attempt)]
-    assert [event.WhichOneof("event") for event in events] == ["done"]
-    return events[0].done.transcription
 
 
 class ProviderCalling:

@@ -175,7 +175,7 @@ class ModelInfo(_Prices):
     mode: Text | None = None
     """`audio_transcription`, or nothing; deployments with another mode are not served."""
     base_model: Text | None = None
-    """Model the price is looked up by."""
+    """Which model it is, where its name does not say, as with Azure's deployments."""
 
 
 class ModelEntry(Section):

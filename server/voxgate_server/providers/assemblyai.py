@@ -18,7 +18,6 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
 from voxgate_server.errors import (
-    AudioTooLarge,
     ProviderRateLimited,
     ProviderUnavailable,
     UnsupportedAudio,
@@ -44,6 +43,7 @@ from voxgate_server.providers.base import Attempt, ProviderParams
 from voxgate_server.providers.extra_params import operator_params
 from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
+from voxgate_server.providers.limits import check_size, known_size
 from voxgate_server.telemetry import get_logger
 
 __all__ = ["POLL_SECONDS", "AssemblyAIProvider", "build"]
@@ -250,14 +250,7 @@ class AssemblyAIProvider:
                 f"{self._upstream} takes audio in a container only, not headerless samples. Send it as WAV or FLAC.",
                 param="file",
             )
-        size = max(attempt.spool.size, attempt.audio.size_bytes)
-        if size > self._max_audio_bytes:
-            raise AudioTooLarge(
-                f"The recording has {size} bytes and {self._upstream} takes at most {self._max_audio_bytes}. Send a "
-                "shorter or better compressed one, or choose a model without this limit.",
-                param="file",
-                metadata={"limit_bytes": str(self._max_audio_bytes), "provider": self._name},
-            )
+        check_size(known_size(attempt), self._max_audio_bytes, self._upstream)
 
 
 def build(params: ProviderParams) -> AssemblyAIProvider:

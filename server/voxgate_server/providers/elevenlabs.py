@@ -15,7 +15,6 @@ from voxgate.transcription.v1.config_pb2 import Include, ResponseFormat, Timesta
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
-from voxgate_server.errors import AudioTooLarge
 from voxgate_server.providers.base import Attempt, ProviderParams
 from voxgate_server.providers.elevenlabs_answer import fill_from_elevenlabs, refusal
 from voxgate_server.providers.elevenlabs_form import (
@@ -28,6 +27,7 @@ from voxgate_server.providers.elevenlabs_form import (
 from voxgate_server.providers.extra_params import operator_params
 from voxgate_server.providers.http_call import HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
+from voxgate_server.providers.limits import check_size, known_size
 from voxgate_server.providers.multipart_body import MultipartBody
 
 __all__ = ["ElevenLabsProvider", "build"]
@@ -140,7 +140,7 @@ class ElevenLabsProvider:
             dropped=attempt.dropped_params if self._drop_params else None,
             who=str(self._upstream),
         )
-        self._check_size(attempt)
+        check_size(known_size(attempt), self._max_audio_bytes, self._upstream)
         query = urlencode([field for field in fields if field[0] in QUERY_PARAMS])
         form = [field for field in fields if field[0] not in QUERY_PARAMS]
         filename, media_type = _UNKNOWN
@@ -161,16 +161,6 @@ class ElevenLabsProvider:
         )
         await self._http.parse(answer, fill)
         yield event
-
-    def _check_size(self, attempt: Attempt) -> None:
-        size = max(attempt.spool.size, attempt.audio.size_bytes)
-        if size > self._max_audio_bytes:
-            raise AudioTooLarge(
-                f"The recording has {size} bytes and {self._upstream} takes at most {self._max_audio_bytes}. Send a "
-                "shorter or better compressed one, or choose a model without this limit.",
-                param="file",
-                metadata={"limit_bytes": str(self._max_audio_bytes), "provider": self._name},
-            )
 
 
 def build(params: ProviderParams) -> ElevenLabsProvider:
