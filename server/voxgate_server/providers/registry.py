@@ -38,6 +38,9 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "together_ai": "openai:build",
     "deepgram": "deepgram:build",
     "gemini": "gemini:build",
+    "elevenlabs": "elevenlabs:build",
+    "assemblyai": "assemblyai:build",
+    "azure_speech": "azure_speech:build",
     "local": "local:build",
     "vertex_ai": "vertex:build",
 }
