@@ -129,8 +129,9 @@ class Call:
 
     @property
     def recording(self) -> Recording:
-        """What is known of the audio by now."""
-        return Recording(max(self.spool.size, self.audio.size_bytes) or None, self.audio_seconds)
+        """What is known of the audio by now, or claimed by its header."""
+        seconds = self.audio_seconds if self.spool.finished else self.declared_seconds
+        return Recording(max(self.spool.size, self.audio.size_bytes) or None, seconds)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""

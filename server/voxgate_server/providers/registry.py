@@ -38,7 +38,11 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "together_ai": "openai:build",
     "deepgram": "deepgram:build",
     "gemini": "gemini:build",
+    "elevenlabs": "elevenlabs:build",
+    "assemblyai": "assemblyai:build",
+    "azure_speech": "azure_speech:build",
     "local": "local:build",
+    "vertex_ai": "vertex:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
 `voxgate_server.providers`. Imported when a deployment needs them: what they need may be an extra."""
