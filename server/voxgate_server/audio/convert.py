@@ -22,6 +22,7 @@ from voxgate_server.audio.sniff import AudioKind, sniff
 from voxgate_server.audio.spool import Spool, SpoolStore
 from voxgate_server.audio.wav import MOST_BYTES, wav_header
 from voxgate_server.errors import (
+    AudioTooLarge,
     CallerError,
     DeadlineExceeded,
     InternalError,
@@ -162,6 +163,7 @@ class Converter:
         media_types: Collection[str],
         deadline: float,
         who: str,
+        seconds: float | None = None,
         needs_length: bool = False,
     ) -> Conversion:
         """Begins a conversion. It has to be closed.
@@ -173,10 +175,12 @@ class Converter:
             media_types: What the result may be. Headerless audio becomes WAV in any case.
             deadline: When it has to be over, on the clock of `time.monotonic()`, in seconds.
             who: Who takes only these types, for messages.
+            seconds: The recording's length, counted and not claimed; None when it is not known yet.
             needs_length: The result is not wanted before it is complete, so that its header can have its sizes.
 
         Raises:
             UnsupportedAudio: It cannot be converted here.
+            AudioTooLarge: It is longer than what is converted here.
         """
         taken = frozenset(media_types)
         if kind is not None and not self.is_available():
@@ -185,6 +189,14 @@ class Converter:
                 "server needs PyAV (pip install 'voxgate[local]').",
                 param="file",
                 metadata={"detected": kind.name},
+            )
+        if kind is not None and seconds is not None and seconds > self._max_audio_seconds:
+            raise AudioTooLarge(
+                f"The recording is {kind.name}, which {who} does not take, and with {seconds:.0f} s longer than the "
+                f"{self._max_audio_seconds:g} s that are converted here. Send it as one of "
+                f"{', '.join(sorted(taken))}, or in parts.",
+                param="file",
+                metadata={"limit_seconds": f"{self._max_audio_seconds:g}"},
             )
         name = "headerless audio" if kind is None else kind.name
         conversion = Conversion(self._spools.open(max_bytes=self._max_bytes), name, taken)

@@ -230,6 +230,16 @@ async def test_the_limit_is_that_of_what_is_sent(gateway: Gateway, emulator: Ope
     assert not emulator.records or not any(record.complete for record in emulator.records)
 
 
+async def test_hours_are_refused_before_they_are_decoded(gateway: Gateway, emulator: OpenAIEmulator):
+    declare(gateway, ("audio/flac",))
+    # The slowest mode of AMR: 20 ms in 13 bytes.
+    answer = await rest(gateway, b"#!AMR\n" + (b"\x04" + bytes(12)) * (50 * 14_500))
+    assert answer.status == 413
+    assert "longer than the 14400 s that are converted here" in answer.error["message"]
+    assert not gateway.app.gateway._converter.worker_pids
+    assert not emulator.records
+
+
 @pytest.mark.parametrize("container", ["mp4", "webm", "matroska"])
 async def test_a_film_without_sound_is_refused(gateway: Gateway, emulator: OpenAIEmulator, container: str):
     for media_types in (OPENAI, ()):
