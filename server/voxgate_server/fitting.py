@@ -74,7 +74,7 @@ def _conversion(attempt: Attempt, call: Call, provider: Provider, converter: Con
         media_types=wanted,
         deadline=call.deadline,
         who=f"{provider.name} ({provider.model})",
-        seconds=call.audio_seconds,
+        seconds=lambda: call.audio_seconds,
         needs_length=capabilities.needs_length,
     )
     call.converted.append(conversion)

@@ -10,14 +10,14 @@ import importlib.util
 import os
 import signal
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 
 import msgspec
 from voxgate.transcription.v1.audio_pb2 import AudioEncoding, AudioHeader
 
 from voxgate_server.audio.isolation.frames import Failed, Failure, Kind, Start
-from voxgate_server.audio.isolation.pool import WorkerPool, failure
+from voxgate_server.audio.isolation.pool import Worker, WorkerPool, failure
 from voxgate_server.audio.sniff import AudioKind, sniff
 from voxgate_server.audio.spool import Spool, SpoolStore
 from voxgate_server.audio.wav import MOST_BYTES, wav_header
@@ -163,7 +163,7 @@ class Converter:
         media_types: Collection[str],
         deadline: float,
         who: str,
-        seconds: float | None = None,
+        seconds: Callable[[], float | None] = lambda: None,
         needs_length: bool = False,
     ) -> Conversion:
         """Begins a conversion. It has to be closed.
@@ -175,7 +175,7 @@ class Converter:
             media_types: What the result may be. Headerless audio becomes WAV in any case.
             deadline: When it has to be over, on the clock of `time.monotonic()`, in seconds.
             who: Who takes only these types, for messages.
-            seconds: The recording's length, counted and not claimed; None when it is not known yet.
+            seconds: Tells the recording's length, counted and not claimed; None while it is not known.
             needs_length: The result is not wanted before it is complete, so that its header can have its sizes.
 
         Raises:
@@ -190,14 +190,8 @@ class Converter:
                 param="file",
                 metadata={"detected": kind.name},
             )
-        if kind is not None and seconds is not None and seconds > self._max_audio_seconds:
-            raise AudioTooLarge(
-                f"The recording is {kind.name}, which {who} does not take, and with {seconds:.0f} s longer than the "
-                f"{self._max_audio_seconds:g} s that are converted here. Send it as one of "
-                f"{', '.join(sorted(taken))}, or in parts.",
-                param="file",
-                metadata={"limit_seconds": f"{self._max_audio_seconds:g}"},
-            )
+        if kind is not None:
+            self._check_length(seconds())
         name = "headerless audio" if kind is None else kind.name
         conversion = Conversion(self._spools.open(max_bytes=self._max_bytes), name, taken)
         if kind is None:
@@ -210,7 +204,7 @@ class Converter:
                 max_bytes=self._max_bytes,
                 whole=needs_length or source.finished,
             )
-            work = self._convert(source, conversion.spool, start, deadline)
+            work = self._convert(source, conversion.spool, start, deadline, seconds)
         conversion.task = asyncio.create_task(_run(work, conversion.spool), name="voxgate-convert")
         self._tasks.add(conversion.task)
         conversion.task.add_done_callback(self._tasks.discard)
@@ -224,7 +218,27 @@ class Converter:
             await asyncio.wait(self._tasks)
         await self._pool.aclose()
 
-    async def _convert(self, source: Spool, result: Spool, start: Start, deadline: float) -> None:
+    def _check_length(self, seconds: float | None) -> None:
+        if seconds is not None and seconds > self._max_audio_seconds:
+            raise AudioTooLarge(
+                f"The recording is {seconds:.0f} s long and would have to be converted, for which at most "
+                f"{self._max_audio_seconds:g} s are taken. Send it in parts, or in another container.",
+                param="file",
+                metadata={"limit_seconds": f"{self._max_audio_seconds:g}"},
+            )
+
+    async def _feed(self, worker: Worker, start: Start, source: Spool, seconds: Callable[[], float | None]) -> None:
+        await worker.feed(start, source)
+        try:
+            # To read all of it only to refuse it then would be a waste.
+            self._check_length(seconds())
+        except AudioTooLarge:
+            worker.kill()
+            raise
+
+    async def _convert(
+        self, source: Spool, result: Spool, start: Start, deadline: float, seconds: Callable[[], float | None]
+    ) -> None:
         try:
             if self._pool.spare < 2:
                 # The last free process is for recordings that are there: slow uploads would hold up everybody.
@@ -232,15 +246,15 @@ class Converter:
                     await source.wait_finished()
             async with self._pool.lease(deadline) as lease, asyncio.timeout(deadline - time.monotonic()):
                 worker = lease.worker
-                feeder = asyncio.create_task(worker.feed(start, source), name="voxgate-convert-feed")
+                feeder = asyncio.create_task(self._feed(worker, start, source, seconds), name="voxgate-convert-feed")
                 try:
                     while (frame := await worker.receive())[0] is Kind.PIECE:
                         await result.write(frame[1])
                         with contextlib.suppress(ConnectionError):
                             await worker.send(Kind.MORE)
                 except ProviderUnavailable:
-                    if source.error is not None:
-                        raise source.error from None
+                    if feeder.done() and (cause := feeder.exception()) is not None:
+                        raise cause from None
                     if worker.ended_by is signal.SIGXCPU:
                         raise _too_costly(start.processor_seconds) from None
                     raise
