@@ -69,6 +69,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     (_PARAMS, "api_version tenant_id client_id client_secret azure_ad_token", _HONOURED, "for azure"),
     (_PARAMS, "region_name", _HONOURED, "for providers with regions"),
     (_PARAMS, "vertex_project vertex_location vertex_credentials", _HONOURED, "for vertex_ai"),
+    (_PARAMS, "nvcf_function_id use_ssl", _HONOURED, "for nvidia_riva"),
     (_PARAMS, "configurable_clientside_auth_params", _IGNORED, "planned: credentials sent by callers"),
     (_PARAMS, "allowed_openai_params", _HONOURED, "further options callers may send, by their names at the provider"),
     (_PARAMS, "rpm max_parallel_requests", _HONOURED, _WINDOW),

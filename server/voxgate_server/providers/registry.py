@@ -23,6 +23,7 @@ ENTRY_POINTS = "voxgate.providers"
 PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
     "hosted_vllm": "openai:build",
+    "nvidia_riva": "riva:build",
     "local": "local:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
@@ -30,7 +31,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
 
 _VALUES = (
     "api_key", "api_base", "api_version", "organization", "region_name", "tenant_id", "client_id", "client_secret",
-    "azure_ad_token", "vertex_project", "vertex_location", "vertex_credentials",
+    "azure_ad_token", "vertex_project", "vertex_location", "vertex_credentials", "nvcf_function_id", "use_ssl",
 )  # fmt: skip
 
 
@@ -133,5 +134,7 @@ def _installed() -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _plain(value: str | SecretStr) -> str:
+def _plain(value: str | bool | SecretStr) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return value.get_secret_value() if isinstance(value, SecretStr) else value
