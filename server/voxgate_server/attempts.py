@@ -151,11 +151,12 @@ async def _complete(call: Call, attempt: Attempt, event: TranscriptionEvent, *, 
         if call.config.debug.include_provider_headers:
             extra.provider_response_headers.update(attempt.response_headers)
     transcription.extra_fields.CopyFrom(extra)
+    seconds = call.recording.seconds
     if len(transcription.words) + len(transcription.segments) > _LONG:
         # Hours of speech; making subtitles of them would hold up everybody else.
-        await asyncio.to_thread(complete, transcription, call.config.response_format)
+        await asyncio.to_thread(complete, transcription, call.config, seconds)
     else:
-        complete(transcription, call.config.response_format)
+        complete(transcription, call.config, seconds)
     if call.streamed:
         event.extra_fields.CopyFrom(transcription.extra_fields)
 

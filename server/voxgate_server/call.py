@@ -12,6 +12,7 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
+from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
 from voxgate_server.errors import CancelledByOperator, NotFound
@@ -68,6 +69,8 @@ class Call:
     spool: Spool
     deadline: float
     """When the call has to be answered, on the clock of `time.monotonic()`, in seconds."""
+    probe: DurationProbe = field(default_factory=DurationProbe)
+    """Sees every byte that is written to the spool, and tells how long the audio is."""
     config: TranscriptionConfig = field(default_factory=TranscriptionConfig)
     hops: list[Hop] = field(default_factory=list)
     """What is going to be tried; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
@@ -94,11 +97,25 @@ class Call:
     """What runs it, from its opening to its end."""
     cancelled: bool = False
     """An operator has ended it."""
+    _measured: tuple[float | None] | None = None
+    """What the probe said of the whole recording, once it was asked."""
+
+    @property
+    def audio_seconds(self) -> float | None:
+        """Length of the recording in seconds; None while it is still coming, and when it cannot be known."""
+        if self._measured is None and self.spool.finished:
+            self._measured = (self.probe.seconds(),)
+        return None if self._measured is None else self._measured[0]
+
+    @property
+    def declared_seconds(self) -> float | None:
+        """Length in seconds that the recording's header claims, unchecked; None until it has come, or without one."""
+        return self.probe.declared
 
     @property
     def recording(self) -> Recording:
         """What is known of the audio by now."""
-        return Recording(size_bytes=max(self.spool.size, self.audio.size_bytes) or None)
+        return Recording(max(self.spool.size, self.audio.size_bytes) or None, self.audio_seconds)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""

@@ -13,6 +13,7 @@ from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.attempts import deadline_passed, run_attempt
+from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
 from voxgate_server.call import ActiveCalls, Call, Caller
@@ -132,15 +133,18 @@ class Gateway:
                 retry_after=1,
             )
         limit = self.limits.request_timeout_seconds
+        probe = DurationProbe(audio.raw_format if audio.HasField("raw_format") else None)
         spool = self._spools.open(
             max_bytes=self.limits.max_audio_bytes,
             expected_bytes=audio.size_bytes if audio.HasField("size_bytes") else None,
+            observe=probe.feed,
         )
         call = Call(
             request_id=request_id,
             caller=caller,
             audio=audio,
             spool=spool,
+            probe=probe,
             deadline=time.monotonic() + (limit if seconds_left is None else min(seconds_left, limit)),
             streamed=streamed,
             surface=surface,

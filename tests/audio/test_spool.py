@@ -68,6 +68,16 @@ def test_every_cursor_reads_what_was_written(sizes: list[int], window: int, seed
     asyncio.run(run())
 
 
+async def test_an_observer_sees_what_is_kept_in_order_and_once(store: SpoolStore):
+    seen: list[bytes] = []
+    async with store.open(max_bytes=5000, observe=seen.append) as spool:
+        for piece in (b"a" * 3000, b"", b"b" * 2000):
+            await spool.write(piece)
+        with pytest.raises(AudioTooLarge):
+            await spool.write(b"c")
+    assert b"".join(seen) == b"a" * 3000 + b"b" * 2000
+
+
 async def test_memory_is_bounded_by_the_window(store: SpoolStore):
     async with store.open(max_bytes=LARGE) as spool:
         for _ in range(1000):

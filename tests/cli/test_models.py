@@ -41,7 +41,7 @@ async def test_a_table_on_a_terminal(where: list[str]) -> None:
         await terminal.shows("└")
     assert (process.returncode, err) == (0, b"")
     written = re.sub(r"\x1b\[[0-9;]*m", "", terminal.written.decode())
-    assert re.search(r"┃ model +┃ provider ┃ formats +┃ languages ┃ limits ┃", written)
+    assert re.search(r"┃ model +┃ provider ┃ formats +┃ also +┃ languages ┃ limits ┃", written)
     assert re.search(r"│ whisper-1 +│ openai +│ .*verbose_json", written)
 
 

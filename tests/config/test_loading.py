@@ -84,6 +84,26 @@ class TestDefaults:
         assert "whisper-1" not in config.aliases
         assert config.fallbacks == {"whisper-1": ("pocketsphinx",)}
 
+    @pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
+    def test_gemini_where_its_key_is(self, variable: str) -> None:
+        config = default_config({variable: "google-key"}).config
+        [_, entry] = config.model_list
+        assert entry.model_name == "gemini-3.5-transcribe"
+        assert entry.litellm_params.model == "gemini/gemini-3.5-transcribe"
+        assert plain_key(entry.litellm_params.api_key) == "google-key"
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+        assert config.fallbacks == {"gemini-3.5-transcribe": ("pocketsphinx",)}
+
+    def test_deepgram_too_where_its_key_is(self) -> None:
+        config = default_config({"DEEPGRAM_API_KEY": "deepgram-key"}).config
+        assert [entry.litellm_params.model for entry in config.model_list] == ["local/pocketsphinx", "deepgram/nova-3"]
+        assert plain_key(config.model_list[1].litellm_params.api_key) == "deepgram-key"
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+        assert config.fallbacks == {"nova-3": ("pocketsphinx",)}
+        both = default_config({"DEEPGRAM_API_KEY": "deepgram-key", "OPENAI_API_KEY": "openai-key"}).config
+        assert [entry.model_name for entry in both.model_list] == ["pocketsphinx", "whisper-1", "nova-3"]
+        assert both.fallbacks == {"whisper-1": ("pocketsphinx",), "nova-3": ("pocketsphinx",)}
+
     def test_the_key_of_the_environment_is_not_forgotten(self, load) -> None:
         assert plain_key(default_config({"LITELLM_MASTER_KEY": "k" * 32}).config.master_key) == "k" * 32
         assert default_config({"LITELLM_MASTER_KEY": "sk-1234"}).warnings[0].loud

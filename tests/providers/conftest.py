@@ -1,4 +1,4 @@
-"""An OpenAI emulator, a spool store and somebody who calls."""
+"""Emulators of OpenAI and Deepgram, a spool store and somebody who calls."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 from voxgate_server.audio.spool import SpoolStore
 
 from tests.providers.calling import Calling
+from tests.providers.deepgram_calling import DeepgramCalling
+from tests.providers.deepgram_emulator import DeepgramEmulator
 from tests.providers.openai_emulator import OpenAIEmulator
 
 
@@ -26,3 +28,14 @@ def store(tmp_path: Path):
 @pytest.fixture
 def call(emulator: OpenAIEmulator, store: SpoolStore) -> Calling:
     return Calling(emulator, store)
+
+
+@pytest.fixture
+async def deepgram() -> AsyncIterator[DeepgramEmulator]:
+    async with DeepgramEmulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def listen(deepgram: DeepgramEmulator, store: SpoolStore) -> DeepgramCalling:
+    return DeepgramCalling(deepgram, store)

@@ -200,6 +200,28 @@ def test_options_are_left_out_only_where_nobody_takes_them():
     assert asked("mixed", temperature=1.0) == ["m1"]
 
 
+def test_no_fallback_makes_up_for_an_option_by_leaving_it_out():
+    table = DeploymentTable(
+        [
+            deployment("strict", "s", capabilities=SMALL),
+            dataclasses.replace(deployment("lenient", "l", capabilities=SMALL), drops_params=True),
+            deployment("able", "a", capabilities=SHORT),
+        ],
+        created=Timestamp(),
+    )
+    router = Router(table, RouterSettings(fallbacks={"strict": ["lenient"], "lenient": ["able"], "able": ["lenient"]}))
+
+    def chosen(model: str, **options: object) -> list[str]:
+        hops = router.plan(TranscriptionConfig(model=model, **options))
+        return [one.id for hop in hops for one in hop.deployments]
+
+    assert chosen("strict", language="de") == ["s", "l"]
+    with pytest.raises(UnsupportedParameter, match="'prompt'"):
+        chosen("strict", prompt="names")
+    assert chosen("able", prompt="names") == ["a", "l"]
+    assert chosen("lenient", prompt="names") == ["l", "a"]
+
+
 def test_a_recording_that_grows_leaves_deployments_behind():
     size = 500
     hops = LIMITED.plan(TranscriptionConfig(model="both"), Recording(size))

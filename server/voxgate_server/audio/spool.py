@@ -12,7 +12,7 @@ import bisect
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -50,19 +50,26 @@ class SpoolStore:
         self.used_bytes = 0
         self.executor = ThreadPoolExecutor(max_workers=4, thread_name_prefix="spool")
 
-    def open(self, *, max_bytes: int, expected_bytes: int | None = None) -> "Spool":
+    def open(
+        self,
+        *,
+        max_bytes: int,
+        expected_bytes: int | None = None,
+        observe: Callable[[bytes], None] | None = None,
+    ) -> "Spool":
         """Opens a spool for one upload.
 
         Args:
             max_bytes: The largest upload that is taken.
             expected_bytes: Size the caller announced, or None.
+            observe: Sees the bytes as they are written, in order and once.
 
         Raises:
             AudioTooLarge: The announced size is above the limit.
         """
         if expected_bytes is not None and expected_bytes > max_bytes:
             raise _too_large(max_bytes)
-        return Spool(self, max_bytes, expected_bytes)
+        return Spool(self, max_bytes, expected_bytes, observe)
 
     def close(self) -> None:
         """Ends the threads. Spools must be closed before."""
@@ -117,8 +124,15 @@ class _UnlinkedFile:
 class Spool:
     """One upload. One writer, any number of cursors, all on the same event loop."""
 
-    def __init__(self, store: SpoolStore, max_bytes: int, expected_bytes: int | None) -> None:
+    def __init__(
+        self,
+        store: SpoolStore,
+        max_bytes: int,
+        expected_bytes: int | None,
+        observe: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._store = store
+        self._observe = observe
         self._max_bytes = max_bytes
         self._expected_bytes = expected_bytes
         self._size = 0
@@ -179,6 +193,8 @@ class Spool:
         except Overloaded as error:
             raise self.fail(error) from None
         self._digest.update(data)
+        if self._observe is not None:
+            self._observe(data)
         self._append(data)
         self._size += count
         self._wake()

@@ -53,34 +53,25 @@ async def _models(backend: Backend) -> "list[Model]":
 
 
 def _object(model: "Model") -> dict[str, Any]:
-    can = model.capabilities
-    return {
-        "id": model.id,
-        "aliases": list(model.aliases),
-        "provider": model.provider,
-        "response_formats": _formats(model),
-        "timestamp_granularities": _granularities(model),
-        "languages": list(can.languages),
-        "streaming": can.streaming,
-        "live": can.live,
-        "diarization": can.diarization,
-        "logprobs": can.logprobs,
-        "translation": can.translation,
-        "media_types": list(can.media_types),
-        "max_audio_seconds": _seconds(model),
-        "max_audio_bytes": can.max_audio_bytes or None,
-    }
+    return {"id": model.id, "aliases": list(model.aliases), "provider": model.provider, **_can(model)}
+
+
+def _can(model: "Model") -> dict[str, Any]:
+    from voxgate_server.edges.rest.model_list import capabilities_object
+
+    return capabilities_object(model.capabilities)
 
 
 def _row(model: "Model") -> list[str]:
-    seconds = _seconds(model)
+    can = _can(model)
+    seconds = can["max_audio_seconds"]
     return [
         model.id,
         model.provider,
-        ",".join(_formats(model)),
-        ",".join(model.capabilities.languages),
+        ",".join(can["response_formats"]),
+        ",".join(can["languages"]),
         "" if seconds is None else f"{seconds:g}",
-        str(model.capabilities.max_audio_bytes or ""),
+        str(can["max_audio_bytes"] or ""),
     ]
 
 
@@ -89,55 +80,35 @@ def _show(found: "list[Model]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("model", "provider", "formats", "languages", "limits")
+    table = Table("model", "provider", "formats", "also", "languages", "limits")
     for model in found:
+        can = _can(model)
         names = [model.id, *(f"also {alias}" for alias in model.aliases)]
         cells = [
             "\n".join(map(printable, names)),
             printable(model.provider),
-            ", ".join(_formats(model)),
-            printable(", ".join(model.capabilities.languages)),
-            _limits(model),
+            ", ".join(can["response_formats"]),
+            _extras(can),
+            printable(", ".join(can["languages"])),
+            _limits(can),
         ]
         table.add_row(*map(Text, cells))
     console = Console()
     console.print(table if found else "There are no models.")
 
 
-def _limits(model: "Model") -> str:
-    seconds, size = _seconds(model), model.capabilities.max_audio_bytes
+def _limits(can: dict[str, Any]) -> str:
+    seconds, size = can["max_audio_seconds"], can["max_audio_bytes"]
     limits = []
     if seconds is not None:
         limits.append(f"{seconds / 3600:g} h" if seconds >= 3600 else f"{seconds:g} s")
     if size:
-        limits.append(f"{size / (1 << 20):g} MiB")
+        limits.append(f"{size / (1 << 20):.4g} MiB")
     return ", ".join(limits)
 
 
-def _seconds(model: "Model") -> float | None:
-    if not model.capabilities.HasField("max_audio_duration"):
-        return None
-    return model.capabilities.max_audio_duration.ToTimedelta().total_seconds()
-
-
-def _formats(model: "Model") -> list[str]:
-    from voxgate.transcription.v1.config_pb2 import ResponseFormat
-
-    return [_name(ResponseFormat.Name, number, "RESPONSE_FORMAT_") for number in model.capabilities.response_formats]
-
-
-def _granularities(model: "Model") -> list[str]:
-    from voxgate.transcription.v1.config_pb2 import TimestampGranularity
-
-    return [
-        _name(TimestampGranularity.Name, number, "TIMESTAMP_GRANULARITY_")
-        for number in model.capabilities.timestamp_granularities
-    ]
-
-
-def _name(name_of: Any, number: int, prefix: str) -> str:
-    """The word REST has for a value; its number when only a newer server knows it."""
-    try:
-        return str(name_of(number)).removeprefix(prefix).lower()
-    except ValueError:
-        return str(number)
+def _extras(can: dict[str, Any]) -> str:
+    """What not every model can."""
+    words = "word times" if "word" in can["timestamp_granularities"] else ""
+    able = [name for name in ("diarization", "logprobs", "translation", "streaming", "live") if can[name]]
+    return ", ".join(filter(None, (words, *able)))

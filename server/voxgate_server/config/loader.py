@@ -37,6 +37,15 @@ SHORTEST_KEY = 16
 """Characters below which a master key can be found by trying."""
 
 
+_USUAL_MODELS = (
+    # What callers ask for, what that is, and the variables whose key it needs.
+    ("whisper-1", "openai/whisper-1", ("OPENAI_API_KEY",)),
+    ("nova-3", "deepgram/nova-3", ("DEEPGRAM_API_KEY",)),
+    ("gemini-3.5-transcribe", "gemini/gemini-3.5-transcribe", ("GOOGLE_API_KEY", "GEMINI_API_KEY")),
+)
+"""Served without a file. A provider that needs more than a key is not among them."""
+
+
 @dataclass(frozen=True)
 class LoadedConfig:
     """A configuration and what its operator should know about it."""
@@ -101,7 +110,8 @@ def default_config(environ: Mapping[str, str] | None = None) -> LoadedConfig:
     """What is served when there is no file.
 
     The embedded recogniser as `pocketsphinx`, which also answers to `local/pocketsphinx` and `whisper-1`. With
-    OPENAI_API_KEY set, `whisper-1` is OpenAI's and the embedded recogniser its fallback.
+    OPENAI_API_KEY set, `whisper-1` is OpenAI's. A model of every other provider whose usual key is set is there too.
+    Each of them has the embedded recogniser as its fallback.
 
     Args:
         environ: The environment. Default: the process's own.
@@ -116,13 +126,18 @@ def default_config(environ: Mapping[str, str] | None = None) -> LoadedConfig:
 def _with_defaults(data: Any, environment: Mapping[str, str]) -> Any:
     """Adds the models and the master key of the environment where the file has none."""
     if "model_list" not in data:
-        models = [{"model_name": "pocketsphinx", "litellm_params": {"model": "local/pocketsphinx"}}]
+        models: list[dict[str, Any]] = [
+            {"model_name": "pocketsphinx", "litellm_params": {"model": "local/pocketsphinx"}}
+        ]
         aliases = {"local/pocketsphinx": "pocketsphinx"}
         router: dict[str, Any] = {"model_group_alias": aliases}
-        if key := environment.get("OPENAI_API_KEY"):
-            models.append({"model_name": "whisper-1", "litellm_params": {"model": "openai/whisper-1", "api_key": key}})
-            router["fallbacks"] = [{"whisper-1": ["pocketsphinx"]}]
-        else:
+        for name, model, variables in _USUAL_MODELS:
+            if key := next((key for variable in variables if (key := environment.get(variable))), None):
+                models.append({"model_name": name, "litellm_params": {"model": model, "api_key": key}})
+        fallbacks = [{model["model_name"]: ["pocketsphinx"]} for model in models[1:]]
+        if fallbacks:
+            router["fallbacks"] = fallbacks
+        if {"whisper-1": ["pocketsphinx"]} not in fallbacks:
             aliases["whisper-1"] = "pocketsphinx"
         written = data.get("router_settings", {})
         data = {**data, "model_list": models}

@@ -320,9 +320,12 @@ class GatewayConfig(Section):
         return entry.litellm_params.timeout or router.timeout or general.request_timeout
 
     def drops_params(self, entry: ModelEntry) -> bool:
-        """Whether options the model cannot do are left out, and reported, instead of refused."""
+        """Whether options the model cannot do are left out, and reported, instead of refused.
+
+        The embedded recogniser does unless it is told not to: every client sends a temperature.
+        """
         own = entry.litellm_params.drop_params
-        return self.litellm_settings.drop_params if own is None else own
+        return (self.litellm_settings.drop_params or entry.litellm_params.provider == "local") if own is None else own
 
     def cost_per_second(self, entry: ModelEntry) -> float | None:
         """US dollars for a second of audio, as configured at the deployment; None when nothing is.

@@ -45,7 +45,7 @@ _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}", re.ASCII)
 _PASSABLE = re.compile(
-    r"x-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
+    r"(?:x|dg)-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
 )
 
 

@@ -22,7 +22,9 @@ ENTRY_POINTS = "voxgate.providers"
 
 PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
+    "gemini": "gemini:build",
     "hosted_vllm": "openai:build",
+    "deepgram": "deepgram:build",
     "nvidia_riva": "riva:build",
     "local": "local:build",
 }

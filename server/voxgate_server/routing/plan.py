@@ -44,6 +44,8 @@ class Hop:
     """HTTP statuses of the provider after which the next hop is taken; None means after every error."""
     timeout_by_caller: bool = False
     """The limit is the caller's own: exceeding it says nothing about the deployment's health."""
+    lenient: bool = False
+    """Its deployments leave out, and report, options of the call."""
     param: str | None = None
     """Where a caller's own routing object names it; None for what the operator configured or `fallbacks` lists."""
     hedge_percentile: float | None = None

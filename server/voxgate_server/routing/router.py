@@ -84,13 +84,15 @@ class Router:
             ProviderUnavailable: The operator knows the model, and none of its deployments can be used.
         """
         hops, refused = self._hops(config.model, "model", config, config, recording)
+        first = bool(hops)
         if not config.routing.disable_fallbacks:
             for index, fallback in enumerate(self._fallbacks(config)):
                 more, more_refused = self._hops(
                     target_model(fallback, f"fallbacks[{index}]"), f"fallbacks[{index}]",
                     _overridden(config, fallback), config, recording, fallback,
                 )  # fmt: skip
-                hops += more
+                # Who asks for what only a fallback would leave out had better hear that it cannot be had.
+                hops += more if first else [hop for hop in more if not hop.lenient]
                 refused += more_refused
         if hops:
             return hops
@@ -218,6 +220,7 @@ class Router:
                 timeout=timeout,
                 retries=retries,
                 timeout_by_caller=timeout is not None,
+                lenient=not able,
                 hedge_percentile=self.settings.hedging.get(self.table.name(model)),
             )
             for pool in pools.values()

@@ -19,7 +19,8 @@ from voxgate.transcription.v1.extra_fields_pb2 import RawPayload
 from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import TokenUsage, Transcription, TranscriptionSegment
 from voxgate_server import errors
-from voxgate_server.edges.rest.encode import encode_transcription, error_body, model_body, models_body
+from voxgate_server.edges.rest.encode import encode_transcription, error_body
+from voxgate_server.edges.rest.model_list import model_body, models_body
 from voxgate_server.errors import InvalidRequest, UnsupportedParameter, VoxgateError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -224,12 +225,34 @@ def test_models() -> None:
     model = Model(id="whisper-1", owned_by="openai", provider="openai")
     model.create_time.seconds = 1_700_000_000
     body = model_body(model)
-    assert body == b'{"id":"whisper-1","object":"model","created":1700000000,"owned_by":"openai"}'
+    assert body.startswith(b'{"id":"whisper-1","object":"model","created":1700000000,"owned_by":"openai",')
     assert OpenAIModel.model_validate_json(body).id == "whisper-1"
     assert models_body([model]) == b'{"object":"list","data":[' + body + b"]}"
     model.aliases.append("also")
     assert b'{"id":"also","object":"model",' in models_body([model])
     assert models_body([]) == b'{"object":"list","data":[]}'
+
+
+def test_what_a_model_can_do() -> None:
+    model = Model(id="m")
+    can = model.capabilities
+    can.response_formats.extend([JSON, VERBOSE])
+    can.timestamp_granularities.extend(BOTH)
+    can.options.append("language")
+    can.max_audio_duration.seconds = 60
+    can.max_audio_bytes = 1000
+    shown = json.loads(model_body(model))["capabilities"]
+    assert shown["response_formats"] == ["json", "verbose_json"]
+    assert sorted(shown["timestamp_granularities"]) == ["segment", "word"]
+    assert (shown["options"], shown["max_audio_seconds"], shown["max_audio_bytes"]) == (["language"], 60.0, 1000)
+    assert json.loads(model_body(Model(id="n")))["capabilities"]["max_audio_seconds"] is None
+
+
+def test_languages_of_plain_json_stand_where_there_is_no_language() -> None:
+    message = Transcription(text="hi", languages=[{"code": "en"}])
+    assert json.loads(encode_transcription(message, JSON).body) == {"text": "hi", "languages": [{"code": "en"}]}
+    message.language = "en"
+    assert json.loads(encode_transcription(message, JSON).body) == {"text": "hi"}
 
 
 def test_a_long_transcript_is_whole() -> None:

@@ -9,10 +9,12 @@ import pytest
 from voxgate_server.routing.portkey_plan import PortkeySettings
 
 from tests.edges.portkey_gateway import PATH, PORTKEY, SPEECH, address_of, ask, serving, targets
-from tests.edges.rest.http_client import END, FORM, Connection, field, file_start, post
+from tests.edges.rest.http_client import END, FORM, Connection, field, file_start, form, post
 from tests.providers.openai_emulator import OpenAIEmulator, failure
+from tests.recordings import convert, recording
 from tests.running import KEY, UPSTREAM_KEY, Gateway, openai_config, running
 
+SECONDS = recording("demo-thanks.wav").seconds
 SHA256 = hashlib.sha256(SPEECH).hexdigest()
 
 
@@ -184,6 +186,59 @@ async def test_the_size_of_the_recording_is_waited_for(portkey: Gateway, emulato
         await connection.end()
         assert (await connection.response()).status == 200
     assert [(record.field("prompt"), record.file_sha256) for record in emulator.records] == [("b", SHA256)]
+
+
+def by_duration(low: float, high: float) -> dict[str, object]:
+    """A config that gives `between` as prompt to recordings of that length, and `other` to all others."""
+    query = {"audio.duration_seconds": {"$gte": low, "$lte": high}}
+    entries = [
+        {"name": name, "virtual_key": "main", "override_params": {"prompt": name}} for name in ("other", "between")
+    ]
+    return targets("conditional", *entries, conditions=[{"query": query, "then": "between"}], default="other")
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "rate", "options"),
+    [
+        ("wav", "pcm_s16le", 16_000, {}),
+        ("flac", "flac", 16_000, {}),
+        ("mp3", "libmp3lame", 44_100, {}),
+        ("ipod", "aac", 44_100, {}),  # with its index behind the sound
+        ("ogg", "libopus", 48_000, {}),
+        ("webm", "libopus", 48_000, {"live": "1"}),  # without a Duration
+    ],
+)
+async def test_the_duration_of_the_recording_is_known_once_it_is_there(
+    portkey: Gateway, emulator: OpenAIEmulator, container: str, codec: str, rate: int, options: dict[str, str]
+):
+    data = convert(SPEECH, container, codec, rate=rate, options=options)
+    for low, high in ((SECONDS - 0.01, SECONDS + 0.01), (SECONDS + 0.02, 1e9), (0, SECONDS - 0.02)):
+        async with Connection(portkey.rest_port) as connection:
+            headers = {"content-type": FORM, "transfer-encoding": "chunked"}
+            await connection.head(PATH, {**headers, **PORTKEY, "x-portkey-config": json.dumps(by_duration(low, high))})
+            await connection.chunk(field("model", "whisper-1") + file_start("a." + container) + data[:9000])
+            await connection.chunk(data[9000:] + b"\r\n" + END)
+            await connection.end()
+            assert (await connection.response()).status == 200
+    assert [record.field("prompt") for record in emulator.records] == ["between", "other", "other"]
+    assert {record.file_sha256 for record in emulator.records} == {hashlib.sha256(data).hexdigest()}
+
+
+async def test_an_unknown_duration_fulfils_no_condition(portkey: Gateway, emulator: OpenAIEmulator):
+    cut = convert(SPEECH, "ipod", "aac", rate=44_100)[:-2000]
+    for data, expected in ((cut, "other"), (SPEECH, "between")):
+        headers = {**PORTKEY, "x-portkey-config": json.dumps(by_duration(0, 1e9))}
+        assert (await post(portkey.rest_port, PATH, form(data, model="whisper-1"), headers)).status == 200
+        assert emulator.records[-1].field("prompt") == expected
+
+
+async def test_the_duration_of_a_json_body(portkey: Gateway, emulator: OpenAIEmulator):
+    body = json.dumps({"model": "whisper-1", "file": base64.b64encode(SPEECH).decode()}).encode()
+    for low, expected in ((SECONDS - 0.01, "between"), (SECONDS + 0.01, "other")):
+        config = json.dumps(by_duration(low, 1e9))
+        headers = {**PORTKEY, "content-type": "application/json", "x-portkey-config": config}
+        assert (await post(portkey.rest_port, PATH, body, headers)).status == 200
+        assert emulator.records[-1].field("prompt") == expected
 
 
 async def test_a_json_body(portkey: Gateway, emulator: OpenAIEmulator):

@@ -25,7 +25,7 @@ _Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 _DEADLINE_MARGIN = 0.25
 """Seconds before the caller's deadline at which work ends, so that the answer says why."""
 _SLICE = 256 * 1024
-"""Bytes of a whole recording that go into the spool at a time."""
+"""Bytes of a whole recording that go into the spool before others have a turn."""
 
 
 class TranscriptionServicer(TranscriptionServiceServicer):
@@ -143,6 +143,8 @@ async def _fill(call: Call, audio: AudioSource) -> None:
         case "data":
             data = audio.data
             for start in range(0, len(data), _SLICE):
+                if start:
+                    await asyncio.sleep(0)
                 await call.spool.write(data[start : start + _SLICE])
             call.spool.finish()
         case "uri":

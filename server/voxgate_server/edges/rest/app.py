@@ -6,9 +6,9 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from voxgate_server.edges.identity import Identity
-from voxgate_server.edges.rest.encode import model_body, models_body
 from voxgate_server.edges.rest.fence import Fence, request_context
 from voxgate_server.edges.rest.health import health_body, metrics_body
+from voxgate_server.edges.rest.model_list import model_body, models_body
 from voxgate_server.edges.rest.portkey_headers import PortkeyHeaders
 from voxgate_server.edges.rest.respond import send_json, send_response
 from voxgate_server.edges.rest.transcriptions import TranscriptionEndpoint

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import msgspec
 from voxgate.transcription.v1.config_pb2 import ResponseFormat, TimestampGranularity
 from voxgate.transcription.v1.extra_fields_pb2 import ExtraFields
-from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import (
     DiarizedSegment,
     RenderedTranscript,
@@ -37,8 +36,6 @@ __all__ = [
     "bifrost_error_body",
     "encode_transcription",
     "error_body",
-    "model_body",
-    "models_body",
 ]
 
 JSON_MEDIA_TYPE = "application/json"
@@ -109,7 +106,8 @@ def _plain(transcription: Transcription) -> dict[str, object]:
     body: dict[str, object] = {"text": transcription.text}
     if transcription.logprobs:
         body["logprobs"] = _logprobs(transcription.logprobs)
-    if transcription.languages:
+    if transcription.languages and not transcription.HasField("language"):
+        # gpt-transcribe's json has them, and no language; nobody else's has either.
         body["languages"] = [{"code": language.code} for language in transcription.languages]
     if (usage := _usage(transcription)) is not None:
         body["usage"] = usage
@@ -331,18 +329,3 @@ def bifrost_error_body(error: VoxgateError, call: Call | None) -> bytes:
         "error": _error(error),
         "extra_fields": extra_fields_object(extra, []),
     })  # fmt: skip
-
-
-def models_body(models: Iterable[Model]) -> bytes:
-    """The answer of `GET /v1/models`: every name a caller may use, aliases among them."""
-    data = [_model(model, name) for model in models for name in (model.id, *model.aliases)]
-    return msgspec.json.encode({"object": "list", "data": data})
-
-
-def model_body(model: Model) -> bytes:
-    """The answer of `GET /v1/models/{id}`."""
-    return msgspec.json.encode(_model(model, model.id))
-
-
-def _model(model: Model, name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": model.create_time.seconds, "owned_by": model.owned_by}

@@ -6,6 +6,7 @@ import msgspec
 from starlette.types import Scope
 from voxgate.transcription.v1.config_pb2 import Include, TimestampGranularity, TranscriptionConfig
 
+from voxgate_server.call import Call
 from voxgate_server.edges.identity import Identity
 from voxgate_server.edges.rest.decode import RESPONSE_FORMATS, decode_object
 from voxgate_server.edges.rest.headers import TRACE_HEADER
@@ -186,11 +187,11 @@ class PortkeyRequest:
             config.routing.disable_fallbacks = True
         return config
 
-    def planner(self, size_bytes: int | None) -> Planner | None:
+    def planner(self, recorded: Call | None) -> Planner | None:
         """What plans the call; None leaves it to the router.
 
         Args:
-            size_bytes: Of the recording; None while it is still coming.
+            recorded: The call, once the whole recording is in its spool; None while it is still coming.
         """
         root = self._root
         if root is None:
@@ -201,7 +202,8 @@ class PortkeyRequest:
                 metadata=dict(config.labels.metadata),
                 params=_params(config),
                 pathname=self._pathname,
-                size_bytes=size_bytes,
+                size_bytes=None if recorded is None else recorded.spool.size,
+                duration_seconds=None if recorded is None else recorded.probe.seconds(),
             )
             return self._planner.plan(root, config, facts, self._lease)
 

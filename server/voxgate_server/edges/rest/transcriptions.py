@@ -40,6 +40,8 @@ __all__ = ["TranscriptionEndpoint"]
 
 _JSON_BODY_BYTES = 44 << 20
 """The largest JSON body: 32 MiB of audio in base64, and its options."""
+_SLICE = 256 * 1024
+"""Bytes of a whole recording that go into the spool before others have a turn."""
 
 
 class TranscriptionEndpoint:
@@ -226,8 +228,11 @@ class _Request:
         request = await asyncio.to_thread(decode_json_body, bytes(body), model=self._options.model)
         call = self._open(request.filename, request.media_type)
         config = self._portkey.apply(self._options.apply(request.form))
-        self._gateway.plan(call, config, self._portkey.planner(len(request.audio)))
-        await call.spool.write(request.audio)
+        for start in range(0, len(request.audio), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            await call.spool.write(request.audio[start : start + _SLICE])
+        self._gateway.plan(call, config, self._portkey.planner(call))
         call.spool.finish()
         return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
 
@@ -317,7 +322,7 @@ class _Request:
         return config
 
     def _plan(self, call: Call, config: TranscriptionConfig) -> None:
-        self._gateway.plan(call, config, self._portkey.planner(call.spool.size if self._body.complete else None))
+        self._gateway.plan(call, config, self._portkey.planner(call if self._body.complete else None))
 
     def _open(self, filename: str, media_type: str) -> Call:
         self._call = self._gateway.open(

@@ -132,6 +132,7 @@ class PocketsphinxProvider:
                 TimestampGranularity.TIMESTAMP_GRANULARITY_SEGMENT,
             ],
             languages=["en"],
+            options=["language", "languages", "timestamp_granularities"],
             streaming=True,
             max_audio_duration=Duration(seconds=int(max_audio_seconds)),
             media_types=_MEDIA_TYPES,

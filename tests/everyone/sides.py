@@ -1,0 +1,114 @@
+"""All providers behind one face: how each is configured, its emulator, and which recordings that took."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.providers import deepgram_emulator, gemini_emulator, openai_emulator
+from tests.providers.emulator import Emulator
+from tests.running import KEY, Gateway, running
+
+__all__ = ["SIDES", "Side", "house"]
+
+TEXT = "Hello from the emulator, dear friend. How are you?"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One provider."""
+
+    model: str
+    """`provider/model`, as it stands in a configuration."""
+    make: Callable[[], Emulator]
+    params: Callable[[Any], dict[str, object]]
+    """Parameters of its deployment besides the model."""
+    taken: Callable[[Any], list[str]]
+    """SHA-256 of the recordings that came whole."""
+    speakers: str | None = None
+    """The model that tells speakers apart, where it is another one."""
+
+    @property
+    def name(self) -> str:
+        """The provider."""
+        return self.model.partition("/")[0]
+
+
+def _files(emulator: Emulator) -> list[str]:
+    return [record.file_sha256 for record in emulator.records if record.complete and record.file_size]
+
+
+SIDES = {
+    side.name: side
+    for side in (
+        Side(
+            "openai/whisper-1",
+            lambda: openai_emulator.OpenAIEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
+            _files,
+            speakers="openai/gpt-4o-transcribe-diarize",
+        ),
+        Side(
+            "deepgram/nova-3",
+            lambda: deepgram_emulator.DeepgramEmulator(texts=(TEXT,)),
+            lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
+            _files,
+        ),
+        Side(
+            "gemini/gemini-3.5-transcribe",
+            lambda: gemini_emulator.GeminiEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            lambda emulator: [audio.sha256 for audio in emulator.audio],
+            speakers="gemini/gemini-2.5-flash",
+        ),
+    )
+}
+
+
+@dataclass
+class House:
+    """A gateway with a group for every provider, each at an emulator of its own."""
+
+    gateway: Gateway
+    emulators: dict[str, Any]
+
+    def taken(self, name: str) -> list[str]:
+        """SHA-256 of the recordings a provider took whole."""
+        return SIDES[name].taken(self.emulators[name])
+
+
+@contextlib.asynccontextmanager
+async def house(directory: Path, *, drop_params: bool = False, **more: object) -> AsyncIterator[House]:
+    """Runs a gateway whose groups are named like the providers; `NAME-speakers` tells speakers apart.
+
+    Args:
+        directory: For the configuration.
+        drop_params: Options that a model cannot take are left out and reported.
+        more: Further parameters of every deployment.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        emulators = {name: await stack.enter_async_context(side.make()) for name, side in SIDES.items()}
+        entries = []
+        for name, side in SIDES.items():
+            params = {**side.params(emulators[name]), "drop_params": drop_params, **more}
+            for group, model in ((name, side.model), (f"{name}-speakers", side.speakers or side.model)):
+                entries.append({"model_name": group, "litellm_params": {"model": model, **params}})
+        config = {"model_list": entries, "general_settings": {"master_key": KEY}}
+        config["router_settings"] = {"disable_cooldowns": True}
+        gateway = await stack.enter_async_context(running(directory, yaml.safe_dump(config)))
+        yield House(gateway, emulators)
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def pretty(body: bytes) -> str:
+    """JSON laid out for people; keys in their order."""
+    return json.dumps(json.loads(body), indent=1, ensure_ascii=False) + "\n"
