@@ -27,6 +27,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "deepgram": "deepgram:build",
     "nvidia_riva": "riva:build",
     "local": "local:build",
+    "faster_whisper": "local.whisper:build",
     "vertex_ai": "vertex:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below

@@ -11,6 +11,7 @@ stdin ends the worker at any time.
 
 import struct
 from enum import IntEnum
+from typing import Any
 
 import msgspec
 
@@ -92,6 +93,8 @@ class Start(msgspec.Struct):
     raw: RawAudio | None = None
     piece_seconds: float = 60.0
     """The longest piece, for whom cuts."""
+    options: dict[str, Any] = {}
+    """What is to be done with it, in words of the worker's module."""
 
 
 class Done(msgspec.Struct):
