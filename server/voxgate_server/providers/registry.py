@@ -28,6 +28,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "nvidia_riva": "riva:build",
     "local": "local:build",
     "faster_whisper": "local.whisper:build",
+    "sherpa_onnx": "local.sherpa:build",
     "vertex_ai": "vertex:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below

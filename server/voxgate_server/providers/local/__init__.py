@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from voxgate_server.providers.base import ProviderParams
     from voxgate_server.providers.local.pocketsphinx import PocketsphinxProvider
+    from voxgate_server.providers.local.sherpa import SherpaOnnxProvider
     from voxgate_server.providers.local.whisper import FasterWhisperProvider
 
-__all__ = ["FasterWhisperProvider", "PocketsphinxProvider", "build"]
+__all__ = ["FasterWhisperProvider", "PocketsphinxProvider", "SherpaOnnxProvider", "build"]
 
-_MODULES = {"FasterWhisperProvider": "whisper", "PocketsphinxProvider": "pocketsphinx"}
+_MODULES = {
+    "FasterWhisperProvider": "whisper",
+    "PocketsphinxProvider": "pocketsphinx",
+    "SherpaOnnxProvider": "sherpa",
+}
 
 
 def build(params: "ProviderParams") -> "PocketsphinxProvider":

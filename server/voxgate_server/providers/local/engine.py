@@ -16,8 +16,8 @@ class Word(msgspec.Struct):
     word: str
     start: float
     end: float
-    confidence: float
-    """As a probability."""
+    confidence: float | None = None
+    """As a probability; None where the engine has none."""
 
 
 class Utterance(msgspec.Struct, omit_defaults=True):

@@ -40,26 +40,23 @@ class PocketsphinxEngine:
         if self._decoder.hyp() is None:
             return
         end_of_stretch = stretch.start + len(stretch.pcm) / 2 / SAMPLE_RATE
-        words = []
+        words: list[Word] = []
+        logprob = 0.0
         for segment in self._decoder.seg():
             if segment.word.startswith(("<", "[", "+")):
                 continue  # silence, noise, breath
             start = min(stretch.start + segment.start_frame / _FRAMES_PER_SECOND, end_of_stretch)
             # The last frame belongs to the word.
             end = min(stretch.start + (segment.end_frame + 1) / _FRAMES_PER_SECOND, end_of_stretch)
-            words.append(
-                Word(
-                    word=_VARIANT.sub("", segment.word),
-                    start=round(start, 3),
-                    end=round(end, 3),
-                    confidence=round(min(max(segment.prob, 0.0), 1.0), 4),
-                )
-            )
+            confidence = round(min(max(segment.prob, 0.0), 1.0), 4)
+            logprob += math.log(max(confidence, _LEAST_CONFIDENCE))
+            words.append(Word(_VARIANT.sub("", segment.word), round(start, 3), round(end, 3), confidence))
         if not words:
             return
-        logprob = sum(math.log(max(word.confidence, _LEAST_CONFIDENCE)) for word in words) / len(words)
         text = " ".join(word.word for word in words)
-        yield Utterance(text, words[0].start, words[-1].end, words, language="en", avg_logprob=round(logprob, 4))
+        yield Utterance(
+            text, words[0].start, words[-1].end, words, language="en", avg_logprob=round(logprob / len(words), 4)
+        )
 
 
 def load() -> PocketsphinxEngine:

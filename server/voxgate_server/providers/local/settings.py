@@ -38,6 +38,23 @@ class Settings:
             raise ValueError(f"{name} of {self._provider} must be an absolute path")
         return None if value is None else Path(value)
 
+    def place(self, model: str) -> tuple[str, Path | None]:
+        """The name of a model and, where it is known, its directory: `model_path`, or `model` as an absolute path.
+
+        A path is for the operator's eyes: callers are told the name of what was used.
+        """
+        path = self.path("model_path")
+        if not Path(model).is_absolute():
+            return model, path
+        return Path(model).name, path or Path(model)
+
+    def flag(self, name: str) -> bool:
+        """True or false, where nothing is false."""
+        value = self._value(name)
+        if value is not None and not isinstance(value, bool):
+            raise ValueError(f"{name} of {self._provider} must be true or false")
+        return bool(value)
+
     def number(self, name: str, default: int) -> int:
         """A whole number."""
         value = self._value(name)

@@ -217,9 +217,7 @@ def build(params: ProviderParams) -> FasterWhisperProvider:
         ValueError: Something is missing, or a setting is wrong; the message says what.
     """
     settings = Settings(params)
-    # A path in `model` itself is for the operator's eyes: callers are told what was used.
-    path = Path(params.model) if params.model.startswith("/") else settings.path("model_path")
-    name = path.name if path is not None and params.model.startswith("/") else params.model
+    name, path = settings.place(params.model)
     root, device, compute_type = settings.path("download_root"), settings.text("device"), settings.text("compute_type")
     cpu_threads, beam_size = settings.number("cpu_threads", 0), settings.number("beam_size", 5)
     workers = settings.number("workers", 1)
