@@ -129,8 +129,8 @@ def _below(root: Path | None, model: str) -> Path:
     # The name may be a caller's, where a wildcard stands in the configuration.
     if root is None or ".." in Path(model).parts:
         raise ValueError(
-            f"sherpa_onnx does not know where the model {model[:255]!r} is: say its own directory as model_path, or the "
-            "one above it as download_root"
+            f"sherpa_onnx does not know where the model {model[:255]!r} is: say its own directory as model_path, or "
+            "the one above it as download_root"
         )
     return root / model
 

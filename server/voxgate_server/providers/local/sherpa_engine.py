@@ -65,7 +65,7 @@ def _words(
     """Joins tokens to words at the spaces before them; in scripts without spaces each token is a word."""
     if len(starts) != len(tokens):
         return
-    spaced = any(token.startswith((" ", "▁")) for token in tokens[1:])
+    spaced = any(token.startswith((" ", "▁")) for token in tokens)
     bounds = [0, *(at for at in range(1, len(tokens)) if not spaced or tokens[at].startswith((" ", "▁"))), len(tokens)]
     for first, after in itertools.pairwise(bounds):
         text = "".join(tokens[first:after]).replace("▁", " ").strip()
