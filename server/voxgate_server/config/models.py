@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from voxgate_server.config.hidden import Hidden
-from voxgate_server.config.keys import Standing, standing
+from voxgate_server.config.keys import ADAPTER_KEYS, Standing, standing
 from voxgate_server.config.router import Cooldown, LitellmSettings, RouterSettings, fallback_map, meanings
 from voxgate_server.config.settings import VoxgateSettings
 from voxgate_server.config.types import Amount, Count, Headers, Seconds, SecretText, Section, Text, Texts, http_url
@@ -159,7 +159,7 @@ class LitellmParams(_Prices):
         extras = {
             key: value
             for key, value in data.items()
-            if standing(("model_list", 0, "litellm_params", key)).standing is Standing.UNKNOWN
+            if key in ADAPTER_KEYS or standing(("model_list", 0, "litellm_params", key)).standing is Standing.UNKNOWN
         }
         return {**{key: value for key, value in data.items() if key not in extras}, "extras": extras}
 
