@@ -9,7 +9,7 @@ import tomllib
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
 print("# Written by tools/lock.sh from pyproject.toml: the server, its extras, and the build backend.")
-extras = [line for name in ("local", "google", "azure") for line in project["optional-dependencies"][name]]
+extras = [line for name in ("local", "google") for line in project["optional-dependencies"][name]]
 needed = [line for line in project["dependencies"] if not line.startswith("voxgate-client")]
 print(*needed, *extras, "hatchling", "editables", sep="\n")
 PY

@@ -92,6 +92,7 @@ class App:
                 max_audio_bytes=limits.max_audio_bytes,
                 upload_idle_seconds=limits.upload_idle_seconds,
                 request_timeout_seconds=limits.request_timeout_seconds,
+                request_timeout_per_audio_second=limits.request_timeout_per_audio_second,
                 max_concurrent_calls=limits.max_concurrent_calls,
                 allow_raw_payloads=settings.debug.allow_raw_payloads,
                 allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,

@@ -19,6 +19,9 @@ from voxgate_server.errors import CancelledByOperator, NotFound
 from voxgate_server.routing.plan import Hop, Recording
 from voxgate_server.routing.route import Try
 
+_LONGEST_EXTENSION = 86400.0
+"""Seconds; a header may claim anything."""
+
 __all__ = ["ActiveCalls", "Call", "Caller", "RequestContext", "new_request_id"]
 
 
@@ -69,6 +72,8 @@ class Call:
     spool: Spool
     deadline: float
     """When the call has to be answered, on the clock of `time.monotonic()`, in seconds."""
+    patience: float = 0.0
+    """Seconds the deadline is put off for every second of the recording."""
     probe: DurationProbe = field(default_factory=DurationProbe)
     """Sees every byte that is written to the spool, and tells how long the audio is."""
     config: TranscriptionConfig = field(default_factory=TranscriptionConfig)
@@ -112,10 +117,18 @@ class Call:
         """Length in seconds that the recording's header claims, unchecked; None until it has come, or without one."""
         return self.probe.declared
 
+    def extend_deadline(self) -> None:
+        """Puts the deadline off by the length of the recording, as far as it is known. Once; later it does nothing."""
+        seconds = self.audio_seconds or self.declared_seconds
+        if seconds is not None:
+            self.deadline += min(seconds * self.patience, _LONGEST_EXTENSION)
+            self.patience = 0.0
+
     @property
     def recording(self) -> Recording:
-        """What is known of the audio by now."""
-        return Recording(max(self.spool.size, self.audio.size_bytes) or None, self.audio_seconds)
+        """What is known of the audio by now, or claimed by its header."""
+        seconds = self.audio_seconds if self.spool.finished else self.declared_seconds
+        return Recording(max(self.spool.size, self.audio.size_bytes) or None, seconds)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""

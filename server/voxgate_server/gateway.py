@@ -54,6 +54,8 @@ class GatewayLimits:
     """How long an upload may pause."""
     request_timeout_seconds: float = 600.0
     """The longest call; a shorter deadline of the caller's wins."""
+    request_timeout_per_audio_second: float = 1.0
+    """Seconds on top for every second of the recording, where the caller has no deadline of its own."""
     max_concurrent_calls: int = 1024
     """Calls in progress at once; more are refused."""
     allow_raw_payloads: bool = False
@@ -146,6 +148,7 @@ class Gateway:
             spool=spool,
             probe=probe,
             deadline=time.monotonic() + (limit if seconds_left is None else min(seconds_left, limit)),
+            patience=self.limits.request_timeout_per_audio_second if seconds_left is None else 0.0,
             streamed=streamed,
             surface=surface,
             method=method,
@@ -221,6 +224,7 @@ class Gateway:
             attempts=len(call.attempts),
             provider=call.attempts[-1].provider if call.attempts else None,
             audio_bytes=spool_bytes,
+            audio_seconds=call.audio_seconds and round(call.audio_seconds, 3),
             seconds=round(seconds, 6),
             **({"user": labels.user} if labels.user else {}),
         )
@@ -251,6 +255,7 @@ class Gateway:
                 await self._identify(call)
         except TimeoutError:
             raise deadline_passed(call, "the gateway") from None
+        call.extend_deadline()
         route = self.router.route(call.hops, deadline=call.deadline, recording=lambda: call.recording)
         errors: list[VoxgateError] = []
         while True:

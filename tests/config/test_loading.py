@@ -84,6 +84,20 @@ class TestDefaults:
         assert "whisper-1" not in config.aliases
         assert config.fallbacks == {"whisper-1": ("pocketsphinx",)}
 
+    def test_every_provider_whose_key_is_there(self) -> None:
+        keys = ("GROQ_API_KEY", "FIREWORKS_AI_API_KEY", "OVHCLOUD_API_KEY", "MISTRAL_API_KEY", "AZURE_API_KEY")
+        config = default_config({key: f"value of {key}" for key in keys}).config
+        served = {entry.model_name: plain_key(entry.litellm_params.api_key) for entry in config.model_list[1:]}
+        assert served == {
+            "groq/whisper-large-v3": "value of GROQ_API_KEY",
+            "groq/whisper-large-v3-turbo": "value of GROQ_API_KEY",
+            "fireworks_ai/whisper-v3": "value of FIREWORKS_AI_API_KEY",
+            "ovhcloud/whisper-large-v3": "value of OVHCLOUD_API_KEY",
+            "voxtral-mini-latest": "value of MISTRAL_API_KEY",
+        }
+        assert config.fallbacks == dict.fromkeys(served, ("pocketsphinx",))
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+
     @pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
     def test_gemini_where_its_key_is(self, variable: str) -> None:
         config = default_config({variable: "google-key"}).config
@@ -103,6 +117,24 @@ class TestDefaults:
         both = default_config({"DEEPGRAM_API_KEY": "deepgram-key", "OPENAI_API_KEY": "openai-key"}).config
         assert [entry.model_name for entry in both.model_list] == ["pocketsphinx", "whisper-1", "nova-3"]
         assert both.fallbacks == {"whisper-1": ("pocketsphinx",), "nova-3": ("pocketsphinx",)}
+
+    @pytest.mark.parametrize(
+        ("variable", "model"),
+        [
+            ("ELEVENLABS_API_KEY", "elevenlabs/scribe_v2"),
+            ("ASSEMBLYAI_API_KEY", "assemblyai/universal-3-5-pro"),
+        ],
+    )
+    def test_other_providers_where_their_key_is(self, variable: str, model: str) -> None:
+        config = default_config({variable: "their-key"}).config
+        assert [entry.litellm_params.model for entry in config.model_list] == ["local/pocketsphinx", model]
+        name = config.model_list[1].model_name
+        assert name == model.partition("/")[2]
+        assert plain_key(config.model_list[1].litellm_params.api_key) == "their-key"
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+        assert config.fallbacks == {name: ("pocketsphinx",)}
+        both = default_config({variable: "their-key", "OPENAI_API_KEY": "openai-key"}).config
+        assert both.fallbacks == {"whisper-1": ("pocketsphinx",), name: ("pocketsphinx",)}
 
     def test_the_key_of_the_environment_is_not_forgotten(self, load) -> None:
         assert plain_key(default_config({"LITELLM_MASTER_KEY": "k" * 32}).config.master_key) == "k" * 32

@@ -8,9 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from voxgate_server.providers import assemblyai
 
-from tests.providers import deepgram_emulator, gemini_emulator, openai_emulator, vertex_emulator
+from tests.providers import (
+    assemblyai_emulator,
+    azure_emulator,
+    azure_speech_emulator,
+    deepgram_emulator,
+    elevenlabs_emulator,
+    gemini_emulator,
+    openai_emulator,
+    vertex_emulator,
+)
+from tests.providers.dialect_emulator import EMULATORS
 from tests.providers.emulator import Emulator
 from tests.running import KEY, Gateway, running
 
@@ -72,6 +84,40 @@ SIDES = {
             lambda emulator: [audio.sha256 for audio in emulator.audio],
             speakers="gemini/gemini-2.5-flash",
         ),
+        Side(
+            "elevenlabs/scribe_v2",
+            lambda: elevenlabs_emulator.ElevenLabsEmulator(texts=(TEXT,)),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            _files,
+        ),
+        Side(
+            "assemblyai/universal-3-5-pro",
+            lambda: assemblyai_emulator.AssemblyAIEmulator(texts=(TEXT,)),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            lambda emulator: [digest(data) for data in emulator.uploads.values()],
+        ),
+        Side(
+            "azure_speech/standard",
+            lambda: azure_speech_emulator.AzureSpeechEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            _files,
+        ),
+        Side(
+            "azure/whisper",
+            lambda: azure_emulator.AzureEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.url, "api_key": emulator.key, "api_version": "2025-04-01-preview"},
+            _files,
+            speakers="azure/gpt-4o-transcribe-diarize",
+        ),
+        *(
+            Side(
+                f"{name}/{model}",
+                lambda kind=kind: kind(text=TEXT),
+                lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
+                _files,
+            )
+            for name, (kind, model) in EMULATORS.items()
+        ),
     )
 }
 
@@ -98,6 +144,8 @@ async def house(directory: Path, *, drop_params: bool = False, **more: object) -
         more: Further parameters of every deployment.
     """
     async with contextlib.AsyncExitStack() as stack:
+        # Emulators need no time.
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(assemblyai, "POLL_SECONDS", (0.005, 0.02))
         emulators = {name: await stack.enter_async_context(side.make()) for name, side in SIDES.items()}
         entries = []
         for name, side in SIDES.items():

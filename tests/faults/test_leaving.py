@@ -132,7 +132,9 @@ async def test_nothing_follows_a_wait(house: House, start: Start):
 
 def limited(house: House, seconds: float) -> None:
     gateway = house.gateway.app.gateway
-    gateway.limits = dataclasses.replace(gateway.limits, request_timeout_seconds=seconds)
+    gateway.limits = dataclasses.replace(
+        gateway.limits, request_timeout_seconds=seconds, request_timeout_per_audio_second=0.0
+    )
 
 
 @pytest.mark.parametrize("ask", [unary, upload])

@@ -10,10 +10,13 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server.audio.sniff import sniff
 from voxgate_server.audio.spool import Spool, SpoolStore
-from voxgate_server.providers.base import Attempt, Provider
-from voxgate_server.providers.openai import OpenAIProvider
+from voxgate_server.providers import azure as azure_module
+from voxgate_server.providers.base import Attempt, Provider, ProviderParams
+from voxgate_server.providers.openai import OpenAIProvider, build
 
 from tests.providers import openai_emulator as emulation
+from tests.providers.azure_emulator import AzureEmulator
+from tests.providers.dialect_emulator import DialectEmulator
 from tests.providers.openai_emulator import OpenAIEmulator
 from tests.recordings import recording
 
@@ -40,11 +43,52 @@ def attempt_with(
     return Attempt("req_1", message, audio or AudioHeader(), spool, time.monotonic() + seconds, sniff(data))
 
 
-async def run(provider: OpenAIProvider, attempt: Attempt) -> Transcription:
+async def run(provider: Provider, attempt: Attempt) -> Transcription:
     events = [event async for event in provider.transcribe(attempt)]
     assert [event.WhichOneof("event") for event in events] == ["done"]
     assert events[0].sequence == 0
     return events[0].done.transcription
+
+
+def built(emulator: DialectEmulator, model: str, **params) -> OpenAIProvider:
+    """The adapter of a deployment at the emulator."""
+    values = {"api_base": emulator.url, "api_key": emulator.key or ""}
+    return build(ProviderParams(provider=emulator.provider, model=model, values=values, **params))
+
+
+def azure(
+    emulator: AzureEmulator, model: str = "whisper", *, base_model: str | None = None, **values: str | None
+) -> OpenAIProvider:
+    """The adapter of a deployment at Azure's emulator, with the key of the resource."""
+    given = {"api_base": emulator.url, "api_key": emulator.key, **values}
+    values = {name: value for name, value in given.items() if value is not None}
+    return azure_module.build(ProviderParams(provider="azure", model=model, base_model=base_model, values=values))
+
+
+def formatted(name: str) -> str:
+    """The config of a call that wants this format."""
+    return f"response_format: RESPONSE_FORMAT_{name.upper()}"
+
+
+class Asking:
+    """Asks any provider with the recording and some options, and remembers the attempt."""
+
+    def __init__(self, store: SpoolStore) -> None:
+        self.store = store
+        self.attempt: Attempt | None = None
+
+    async def __call__(
+        self, provider: Provider, config: str = "", *, data: bytes = WAV, audio: AudioHeader | None = None,
+        seconds: float = 30,
+    ) -> Transcription:  # fmt: skip
+        async with self.store.open(max_bytes=1 << 40) as spool:
+            await spool.write(data)
+            spool.finish()
+            self.attempt = attempt_with(spool, config, audio=audio, data=data, seconds=seconds)
+            try:
+                return await run(provider, self.attempt)
+            finally:
+                await provider.aclose()
 
 
 class Calling:

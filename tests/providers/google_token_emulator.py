@@ -46,6 +46,7 @@ class GoogleTokenEmulator(Emulator):
     def __init__(self, *, expires_in: int = 3600) -> None:
         self.expires_in = expires_in
         self.email = f"voxgate@{PROJECT}.iam.gserviceaccount.com"
+        self.subject_token = "token-of-another-cloud"
         self.good: set[str] = set()
         """Tokens that are still accepted."""
         self.issued: list[str] = []
@@ -92,6 +93,9 @@ class GoogleTokenEmulator(Emulator):
                 user = self.user
                 if any(fields.get(name) != user[name] for name in ("client_id", "client_secret", "refresh_token")):
                     raise TokenRefused("invalid_grant", "Bad Request")
+            case "urn:ietf:params:oauth:grant-type:token-exchange":
+                if fields.get("subject_token") != self.subject_token or fields.get("scope") != SCOPE:
+                    raise TokenRefused("invalid_grant", "The subject token is not accepted")
             case grant if grant == GRANT:
                 self._verify(fields.get("assertion", ""))
             case _:

@@ -7,6 +7,10 @@ from typing import Any
 from tests.providers.record import Record, Refused
 
 MAX_BODY = 26_214_400
+DURATION = 3.25
+"""Seconds of whatever is sent."""
+_THIRTY_SECONDS = 30 * 32_000
+"""Bytes of the samples the tests send: 16 kHz, 16 bits, one channel."""
 EXTENSIONS = ["flac", "m4a", "mp3", "mp4", "mpeg", "mpga", "oga", "ogg", "wav", "webm"]
 WHISPER = {"json", "text", "srt", "verbose_json", "vtt"}
 FORMATS = {
@@ -37,6 +41,32 @@ class OpenAIRefused(Refused):
         super().__init__(status, json.dumps(body).encode())
 
 
+def is_translation(record: Record) -> bool:
+    return record.path.partition("?")[0].endswith("/translations")
+
+
+def pieces_of(text: str) -> list[tuple[float, float, str]]:
+    """Start, end and text of what is said in two breaths, or in one."""
+    half = text.find(" ") + 1
+    return [(0.0, 1.5, text[:half].strip()), (1.5, DURATION, text[half:])] if half else [(0.0, DURATION, text)]
+
+
+def segments_of(text: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": number, "seek": 0, "start": start, "end": end, "text": piece, "tokens": [50364, 220 + number],
+            "temperature": 0.0, "avg_logprob": -0.25, "compression_ratio": 1.125, "no_speech_prob": 0.0625,
+        }
+        for number, (start, end, piece) in enumerate(pieces_of(text))
+    ]  # fmt: skip
+
+
+def words_of(text: str) -> list[dict[str, Any]]:
+    words = text.split()
+    step = DURATION / max(1, len(words))
+    return [{"word": word, "start": number * step, "end": (number + 1) * step} for number, word in enumerate(words)]
+
+
 def check_key(record: Record, key: str) -> None:
     given = record.headers.get("authorization", "")
     if not given:
@@ -48,7 +78,7 @@ def check_key(record: Record, key: str) -> None:
 
 def check_form(record: Record, extra_models: Collection[str], extra_fields: Collection[str]) -> None:
     """Raises Refused for whatever the real server refuses."""
-    translation = record.path.endswith("/translations")
+    translation = is_translation(record)
     known = (TRANSLATION_FIELDS if translation else TRANSCRIPTION_FIELDS) | set(extra_fields)
     for name, value in record.fields:
         if name not in known:
@@ -108,6 +138,9 @@ def _check_options(record: Record, model: str, wanted: str) -> None:
     given = any(name.startswith("chunking_strategy[") for name, _ in record.fields)
     if (given and kind != "server_vad") or record.field("chunking_strategy") not in (None, "auto"):
         raise OpenAIRefused(400, "chunking_strategy is neither auto nor server_vad", param="chunking_strategy")
+    chunked = given or record.field("chunking_strategy") is not None
+    if model.endswith("-diarize") and not chunked and record.file_size > _THIRTY_SECONDS:
+        raise OpenAIRefused(400, "chunking_strategy is required for diarization models", param="chunking_strategy")
     if record.field("stream") == "true" and not model.startswith("whisper"):
         raise OpenAIRefused(501, "this emulator does not stream yet", kind="server_error")
 
@@ -116,31 +149,20 @@ def answer(record: Record, text: str) -> tuple[str, bytes]:
     """Media type and body of a success."""
     model = record.field("model") or ""
     wanted = record.field("response_format") or "json"
-    half = text.find(" ") + 1
-    pieces = [(0.0, 1.5, text[:half].strip()), (1.5, 3.25, text[half:])] if half else [(0.0, 3.25, text)]
+    pieces = pieces_of(text)
     if wanted in {"text", "srt", "vtt"}:
         return "text/plain; charset=utf-8", _plain(wanted, text, pieces).encode()
     body: dict[str, Any] = {"text": text}
     if wanted == "verbose_json":
-        body = {"task": "transcribe", "language": "english", "duration": 3.25, **body}
+        body = {"task": "transcribe", "language": "english", "duration": DURATION, **body}
         granularities = record.values("timestamp_granularities[]") or ["segment"]
         if "segment" in granularities:
-            body["segments"] = [
-                {
-                    "id": number, "seek": 0, "start": start, "end": end, "text": piece, "tokens": [50364, 220 + number],
-                    "temperature": 0.0, "avg_logprob": -0.25, "compression_ratio": 1.125, "no_speech_prob": 0.0625,
-                }
-                for number, (start, end, piece) in enumerate(pieces)
-            ]  # fmt: skip
+            body["segments"] = segments_of(text)
         if "word" in granularities:
-            words = text.split()
-            step = 3.25 / max(1, len(words))
-            body["words"] = [
-                {"word": word, "start": number * step, "end": (number + 1) * step} for number, word in enumerate(words)
-            ]
+            body["words"] = words_of(text)
     elif wanted == "diarized_json":
         names = [*record.values("known_speaker_names[]"), "A", "B"]
-        body = {"task": "transcribe", "duration": 3.25, **body}
+        body = {"task": "transcribe", "duration": DURATION, **body}
         body["segments"] = [
             {
                 "type": "transcript.text.segment", "id": f"seg_{number + 1:03d}",
@@ -161,7 +183,7 @@ def answer(record: Record, text: str) -> tuple[str, bytes]:
         ]
     if model == "gpt-transcribe":
         body["languages"] = [{"code": code} for code in record.values("languages[]") or ["en"]]
-    if record.path.endswith("/translations"):
+    if is_translation(record):
         body = {"text": text} if wanted == "json" else {**body, "task": "translate"}
     return "application/json", json.dumps(body).encode()
 

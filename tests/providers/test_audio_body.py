@@ -57,7 +57,7 @@ async def test_one_that_grows_too_large_is_cut(store: SpoolStore):
         body.limit(15, Upstream("somebody", "model"))
         assert await anext(body) == b"a" * 10
         await spool.write(b"a" * 10)
-        with pytest.raises(AudioTooLarge, match=r"more than the 15 bytes that somebody \(model\) takes") as caught:
+        with pytest.raises(AudioTooLarge, match=r"somebody \(model\) takes at most 15") as caught:
             await anext(body)
         assert caught.value.metadata["limit_bytes"] == "15"
         assert not body.complete

@@ -110,9 +110,13 @@ async def test_a_failed_refresh_leaves_a_good_token_alone(
 
 
 async def test_a_refused_token_is_not_used_again(service: GoogleTokenEmulator, source: TokenSource):
-    await source.token()
-    source.revoke()
-    assert await source.token() == "ya29.emulated-token-2"
+    first = await source.token()
+    source.revoke(first)
+    second = await source.token()
+    assert second == "ya29.emulated-token-2" == source.current
+    # Others were refused with the first one, too, and say so later.
+    source.revoke(first)
+    assert await source.token() == second
 
 
 async def test_who_gives_up_does_not_take_it_from_the_others(service: GoogleTokenEmulator, source: TokenSource):
@@ -186,6 +190,26 @@ async def test_a_users_credentials(service: GoogleTokenEmulator, tmp_path: Path)
     source = TokenSource(credentials.with_token_uri(f"{service.origin}/token"), UPSTREAM)  # type: ignore[attr-defined]
     assert await source.token() == "ya29.emulated-token-1"
     assert source.quota_project == "quota-project-1"
+    await source.aclose()
+
+
+async def test_an_account_of_another_cloud(service: GoogleTokenEmulator, tmp_path: Path):
+    token = tmp_path / "token"
+    token.write_text(service.subject_token)
+    pool = "//iam.googleapis.com/projects/1234/locations/global/workloadIdentityPools/pool/providers/other"
+    info = {
+        "type": "external_account", "audience": pool, "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": f"{service.origin}/token", "credential_source": {"file": str(token)},
+    }  # fmt: skip
+    credentials, project = load_credentials(params_with(info))
+    # Nobody was asked for anything: that would hold up the start.
+    assert (project, service.records) == (None, [])
+    source = TokenSource(credentials, UPSTREAM)
+    assert await source.token() == "ya29.emulated-token-1"
+    token.write_text("not-the-token")
+    source.revoke(source.current)
+    with pytest.raises(errors.ProviderCredential, match="subject token is not accepted"):
+        await source.token()
     await source.aclose()
 
 

@@ -22,7 +22,7 @@ async def test_a_plain_call(call: Calling, emulator: OpenAIEmulator):
     [record] = emulator.records
     assert (record.method, record.path) == ("POST", "/v1/audio/transcriptions")
     assert record.order == ["model", "response_format", "file"]
-    assert record.fields == [("model", "whisper-1"), ("response_format", "json")]
+    assert record.fields == [("model", "whisper-1"), ("response_format", "verbose_json")]
     assert record.file_sha256 == hashlib.sha256(WAV).hexdigest()
     assert (record.filename, record.file_type) == ("audio.wav", "audio/wav")
     assert record.complete
@@ -90,20 +90,44 @@ async def test_every_option(call: Calling, emulator: OpenAIEmulator):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "sent"),
+    ("model", "wanted", "sent"),
     [
-        ("UNSPECIFIED", "json"),
-        ("JSON", "json"),
-        ("TEXT", "json"),
-        ("SRT", "verbose_json"),
-        ("VTT", "verbose_json"),
-        ("VERBOSE_JSON", "verbose_json"),
+        ("whisper-1", "UNSPECIFIED", "verbose_json"),
+        ("whisper-1", "JSON", "verbose_json"),
+        ("whisper-1", "TEXT", "verbose_json"),
+        ("whisper-1", "SRT", "verbose_json"),
+        ("whisper-1", "VTT", "verbose_json"),
+        ("whisper-1", "VERBOSE_JSON", "verbose_json"),
+        ("my-model", "JSON", "json"),
+        ("my-model", "TEXT", "json"),
+        ("my-model", "SRT", "verbose_json"),
+        ("gpt-4o-transcribe", "JSON", "json"),
+        ("gpt-4o-mini-transcribe-2025-12-15", "TEXT", "json"),
+        ("gpt-transcribe", "JSON", "json"),
+        ("gpt-transcribe", "TEXT", "json"),
+        ("gpt-4o-transcribe-diarize", "JSON", "json"),
+        ("gpt-4o-transcribe-diarize", "TEXT", "json"),
+        ("gpt-4o-transcribe-diarize", "SRT", "diarized_json"),
+        ("gpt-4o-transcribe-diarize", "VTT", "diarized_json"),
+        ("gpt-4o-transcribe-diarize", "VERBOSE_JSON", "diarized_json"),
+        ("gpt-4o-transcribe-diarize", "DIARIZED_JSON", "diarized_json"),
     ],
 )
-async def test_formats(call: Calling, emulator: OpenAIEmulator, wanted: str, sent: str):
-    result = await call(f"response_format: RESPONSE_FORMAT_{wanted}")
+async def test_formats(call: Calling, emulator: OpenAIEmulator, model: str, wanted: str, sent: str):
+    result = await call(f"response_format: RESPONSE_FORMAT_{wanted}", model)
+    assert result.text == emulator.text
     assert emulator.records[0].field("response_format") == sent
-    assert bool(result.segments) == (sent == "verbose_json")
+    assert bool(result.segments) == (sent != "json")
+    assert bool(result.diarized_segments) == (sent == "diarized_json")
+
+
+async def test_the_diarizing_model_is_told_to_cut_long_recordings(call: Calling, emulator: OpenAIEmulator):
+    data = WAV + bytes(3_000_000)
+    await call("", "gpt-4o-transcribe-diarize", data=data)
+    assert emulator.records[0].field("chunking_strategy") == "auto"
+    await call("chunking_strategy { server_vad { threshold: 0.5 } }", "gpt-4o-transcribe-diarize", data=data)
+    assert emulator.records[1].field("chunking_strategy") is None
+    assert emulator.records[1].field("chunking_strategy[type]") == "server_vad"
 
 
 async def test_who_asks_for_times_gets_them(call: Calling, emulator: OpenAIEmulator):
@@ -143,7 +167,7 @@ async def test_speakers(call: Calling, emulator: OpenAIEmulator):
         ("seg_001", "Anna", 0.0, 1.5),
         ("seg_002", "Ben", 1.5, 3.25),
     ]
-    assert not result.segments
+    assert [(item.start, item.end) for item in result.segments] == [(0.0, 1.5), (1.5, 3.25)]
 
 
 async def test_hints_for_gpt_transcribe(call: Calling, emulator: OpenAIEmulator):
@@ -153,9 +177,33 @@ async def test_hints_for_gpt_transcribe(call: Calling, emulator: OpenAIEmulator)
     assert [item.code for item in result.languages] == ["de", "en"]
 
 
+@pytest.mark.parametrize(
+    ("config", "sent"),
+    [
+        ('language: "de"', ["de"]),
+        ('languages: "de-AT"', ["de"]),
+        ('language: "de-AT" languages: ["en", "de"]', ["de", "en"]),
+    ],
+)
+async def test_gpt_transcribe_has_a_list_of_languages_only(
+    call: Calling, emulator: OpenAIEmulator, config: str, sent: list[str]
+):
+    await call(config, "gpt-transcribe")
+    assert emulator.records[0].values("languages[]") == sent
+    assert emulator.records[0].field("language") is None
+
+
 async def test_one_language_is_one_language(call: Calling, emulator: OpenAIEmulator):
     await call('languages: "de"')
     assert emulator.records[0].field("language") == "de"
+
+
+@pytest.mark.parametrize(
+    ("tag", "sent"), [("de-AT", "de"), ("zh_Hant-TW", "zh"), ("PT-br", "pt"), ("yue", "yue"), ("english", "english")]
+)
+async def test_the_language_of_a_tag(call: Calling, emulator: OpenAIEmulator, tag: str, sent: str):
+    await call(f'language: "{tag}"')
+    assert emulator.records[0].field("language") == sent
 
 
 async def test_translation(call: Calling, emulator: OpenAIEmulator):
@@ -177,7 +225,7 @@ async def test_extra_params_the_operator_allows(call: Calling, emulator: OpenAIE
                      value { struct_value { fields { key: "threshold" value { number_value: 0.5 } } } } } }""",
         allowed_extra_params=["beam_size", "vad_filter", "hotwords", "vad", "gone", "top_p"],
     )
-    sent = set(emulator.records[0].fields) - {("model", "whisper-1"), ("response_format", "json")}
+    sent = set(emulator.records[0].fields) - {("model", "whisper-1"), ("response_format", "verbose_json")}
     assert sent == {
         ("beam_size", "5"), ("top_p", "0.5"), ("vad_filter", "true"), ("hotwords[]", "a"), ("hotwords[]", "b"),
         ("vad[threshold]", "0.5"),
@@ -197,6 +245,10 @@ REFUSED = [
     ("whisper-1", 'languages: ["de", "en"]', "languages"),
     ("whisper-1", 'known_speakers { name: "A" reference { data: "x" } }', "known_speaker_names"),
     ("whisper-1", 'task: TRANSCRIPTION_TASK_TRANSLATE language: "de"', "language"),
+    ("gpt-4o-transcribe-diarize", "timestamp_granularities: TIMESTAMP_GRANULARITY_SEGMENT", "timestamp_granularities"),
+    ("gpt-4o-transcribe-diarize", "include: INCLUDE_LOGPROBS", "include"),
+    ("gpt-transcribe", "timestamp_granularities: TIMESTAMP_GRANULARITY_WORD", "timestamp_granularities"),
+    ("gpt-transcribe", "include: INCLUDE_LOGPROBS", "include"),
     ("whisper-1", 'extra_params { fields { key: "seed" value { number_value: 1 } } }', "seed"),
 ]
 
@@ -219,7 +271,7 @@ async def test_or_left_out_and_reported(call: Calling, emulator: OpenAIEmulator,
     assert (await call(config, model, drop_params=True)).text == emulator.text
     assert call.attempt is not None
     assert call.attempt.dropped_params == [option]
-    assert set(emulator.records[0].order) == {"model", "response_format", "file"}
+    assert set(emulator.records[0].order) - {"chunking_strategy"} == {"model", "response_format", "file"}
 
 
 @pytest.mark.parametrize(
@@ -263,11 +315,25 @@ def test_capabilities():
     assert not at_openai.streaming
     elsewhere = OpenAIProvider(model="Systran/faster-whisper", api_base="http://127.0.0.1:1/v1").capabilities
     assert elsewhere.max_audio_bytes == 0
+    assert not elsewhere.media_types
     assert list(elsewhere.response_formats) == list(at_openai.response_formats)
     diarizing = OpenAIProvider(model="gpt-4o-transcribe-diarize").capabilities
     assert diarizing.diarization
     assert diarizing.max_audio_duration.seconds == 1400
     assert OpenAIProvider(model="gpt-4o-mini-transcribe-2025-12-15").capabilities.logprobs
+
+
+@pytest.mark.parametrize(
+    ("api_base", "limit"),
+    [
+        (None, 26_214_400),
+        ("https://eu.api.openai.com/v1", 26_214_400),
+        ("https://api.openai.com.example/v1", 0),
+        ("https://notapi.openai.com/v1", 0),
+    ],
+)
+def test_limits_hold_at_openai_itself(api_base: str | None, limit: int):
+    assert OpenAIProvider(model="whisper-1", api_base=api_base).capabilities.max_audio_bytes == limit
 
 
 @pytest.mark.parametrize(

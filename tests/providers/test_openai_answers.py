@@ -75,6 +75,7 @@ async def test_tolerance(call: Calling):
         """text: "a \ufffd b" task: "transcribe" duration: 3.5 languages { code: "de" }
         segments { id: 0 start: 0.5 end: 0.5 text: " x" tokens: [1, 2] }
         segments { id: 1 start: 2 end: 2 text: "y" no_speech_prob: 0.5 }
+        segments { id: 2 start: 2 end: 2 text: "z" }
         diarized_segments { id: "seg_009" speaker: "A" start: 2 end: 2 text: "z" }
         words { word: "x" start: 0 end: 1 confidence: 0.5 speaker: "3" } words { word: "y" start: 1 end: 2 }
         logprobs { token: "x" logprob: -0.5 }
@@ -114,7 +115,7 @@ async def test_raw_payloads(call: Calling, emulator: OpenAIEmulator):
     request, response = call.attempt.raw_request, call.attempt.raw_response
     assert request is not None
     assert json.loads(request.data) == {
-        "model": "whisper-1", "response_format": "json", "language": "de", "prompt": "hello",
+        "model": "whisper-1", "response_format": "verbose_json", "language": "de", "prompt": "hello",
         "file": {"filename": "audio.wav", "content_type": "audio/wav"},
     }  # fmt: skip
     assert response is not None

@@ -10,7 +10,7 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate_server.cli import main
 from voxgate_server.providers import registry
 from voxgate_server.providers.base import Attempt
-from voxgate_server.providers.openai_models import family_of
+from voxgate_server.providers.openai_dialects import OPENAI
 
 MESSAGE = "message-canary"
 LOCAL = "local-canary"
@@ -21,7 +21,7 @@ class BrokenProvider:
 
     name = "openai"
     model = "broken"
-    capabilities = family_of("whisper-1").capabilities(max_audio_bytes=0, media_types=(), extra_params=frozenset())
+    capabilities = OPENAI.family_of("whisper-1").capabilities(OPENAI, max_audio_bytes=0, own_server=False)
 
     async def aclose(self) -> None:
         pass

@@ -80,3 +80,17 @@ def test_the_callers_language() -> None:
     heard = Transcription(text="hi", language="german")
     complete(heard, config(language="de"))
     assert heard.language == "german"
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(None, None), (1.4, 1.0), (2.8, 0.5), (1.0, 1.0)])
+def test_how_much_of_the_recording_is_covered(seconds: float | None, share: float | None) -> None:
+    said = Transcription(text="Good morning. Hello!", words=WORDS)
+    complete(said, config(), seconds)
+    extra = said.extra_fields
+    assert (extra.coverage if extra.HasField("coverage") else None) == share
+
+
+def test_text_without_times_covers_nobody_knows_what() -> None:
+    said = Transcription(text="hi")
+    complete(said, config(), 3.0)
+    assert not said.extra_fields.HasField("coverage")

@@ -108,5 +108,6 @@ async def _receive(recording: Recording, call: Call, on_progress: OnProgress) ->
 
 def _with_timeout(config: GatewayConfig, seconds: float) -> GatewayConfig:
     """The configuration with another limit of a call; there are no other callers whom it would have to protect."""
-    limits = config.voxgate.limits.model_copy(update={"request_timeout_seconds": seconds})
+    exactly = {"request_timeout_seconds": seconds, "request_timeout_per_audio_second": 0.0}
+    limits = config.voxgate.limits.model_copy(update=exactly)
     return config.model_copy(update={"voxgate": config.voxgate.model_copy(update={"limits": limits})})

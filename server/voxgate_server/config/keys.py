@@ -96,7 +96,7 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     (_PARAMS, _SECOND_PRICES, _DIFFERS, _SECOND_COST),
     (_PARAMS, _TOKEN_PRICES, _IGNORED, _TOKEN_COST),
     (_INFO, "id mode", _HONOURED, ""),
-    (_INFO, "base_model", _IGNORED, _COST),
+    (_INFO, "base_model", _DIFFERS, "says which model a deployment is, where its name does not; planned: its price"),
     (_INFO, _SECOND_PRICES, _DIFFERS, _SECOND_COST),
     (_INFO, _TOKEN_PRICES, _IGNORED, _TOKEN_COST),
     (_INFO, "tier team_id access_windows blocked", _IGNORED, _ACCOUNTS),

@@ -38,10 +38,18 @@ SHORTEST_KEY = 16
 
 
 _USUAL_MODELS = (
-    # What callers ask for, what that is, and the variables whose key it needs.
+    # What callers ask for, what that is, and the variables whose key it needs. Models that several providers have are
+    # asked for by the provider's name too.
     ("whisper-1", "openai/whisper-1", ("OPENAI_API_KEY",)),
+    ("groq/whisper-large-v3", "groq/whisper-large-v3", ("GROQ_API_KEY",)),
+    ("groq/whisper-large-v3-turbo", "groq/whisper-large-v3-turbo", ("GROQ_API_KEY",)),
+    ("fireworks_ai/whisper-v3", "fireworks_ai/whisper-v3", ("FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY")),
+    ("ovhcloud/whisper-large-v3", "ovhcloud/whisper-large-v3", ("OVHCLOUD_API_KEY", "OVH_AI_ENDPOINTS_ACCESS_TOKEN")),
     ("nova-3", "deepgram/nova-3", ("DEEPGRAM_API_KEY",)),
     ("gemini-3.5-transcribe", "gemini/gemini-3.5-transcribe", ("GOOGLE_API_KEY", "GEMINI_API_KEY")),
+    ("voxtral-mini-latest", "mistral/voxtral-mini-latest", ("MISTRAL_API_KEY",)),
+    ("scribe_v2", "elevenlabs/scribe_v2", ("ELEVENLABS_API_KEY",)),
+    ("universal-3-5-pro", "assemblyai/universal-3-5-pro", ("ASSEMBLYAI_API_KEY",)),
 )
 """Served without a file. A provider that needs more than a key is not among them."""
 

@@ -47,7 +47,8 @@ AUDIO_MODES = frozenset({"audio_transcription", "audio_translation"})
 def split_model(model: str, custom_llm_provider: str | None = None) -> tuple[str, str]:
     """The provider and its own name of a model, as LiteLLM reads them.
 
-    `groq/whisper-large-v3` is groq's `whisper-large-v3`; a bare `whisper-1`, `gpt-4o-transcribe…`,
+    `groq/whisper-large-v3` is groq's `whisper-large-v3`; `azure/speech/…` is `azure_speech`, which has nothing in
+    common with Azure's OpenAI but the name; a bare `whisper-1`, `gpt-4o-transcribe…`,
     `gpt-4o-mini-transcribe…` or `gpt-transcribe…` is OpenAI's.
 
     Args:
@@ -58,13 +59,18 @@ def split_model(model: str, custom_llm_provider: str | None = None) -> tuple[str
         ValueError: A bare name that does not say whose it is, or nothing before or after the slash.
     """
     if custom_llm_provider:
-        return custom_llm_provider, model.removeprefix(custom_llm_provider + "/")
+        return _speech_apart(custom_llm_provider, model.removeprefix(custom_llm_provider + "/"))
     provider, slash, name = model.partition("/")
     if slash and provider and name:
-        return provider, name
+        return _speech_apart(provider, name)
     if not slash and (model in _OPENAI_MODELS or model.startswith(_OPENAI_FAMILIES)):
         return "openai", model
     raise ValueError("does not say whose model it is; write provider/model, for example openai/whisper-1")
+
+
+def _speech_apart(provider: str, name: str) -> tuple[str, str]:
+    of_speech = name.removeprefix("speech/")
+    return ("azure_speech", of_speech) if provider == "azure" and of_speech not in {name, ""} else (provider, name)
 
 
 class _Prices(Section):
@@ -187,7 +193,7 @@ class ModelInfo(_Prices):
     mode: Text | None = None
     """`audio_transcription`, or nothing; deployments with another mode are not served."""
     base_model: Text | None = None
-    """Model the price is looked up by."""
+    """Which model it is, where its name does not say, as with Azure's deployments."""
 
 
 class ModelEntry(Section):

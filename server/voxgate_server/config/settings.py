@@ -79,6 +79,9 @@ class LimitSettings(Section):
     """Seconds without a byte of audio after which an upload is given up. Default 30, at most 86400."""
     request_timeout_seconds: Seconds = 600.0
     """Seconds a whole call may take, all attempts included. Default 600, at most 86400."""
+    request_timeout_per_audio_second: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Seconds a call may take longer for every second of its recording, as far as its length is known when the first
+    provider is asked; at most 86400 together. A caller's own deadline stays as it is. Default 1, from 0 to 100."""
     max_concurrent_calls: Annotated[Count, Field(ge=1, le=1_000_000)] = 1024
     """Calls in progress at once in one process; one more is refused. Default 1024."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0

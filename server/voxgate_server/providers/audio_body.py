@@ -11,8 +11,8 @@ from typing import Self
 import httpx
 
 from voxgate_server.audio.spool import Spool
-from voxgate_server.errors import AudioTooLarge
 from voxgate_server.providers.http_errors import Upstream
+from voxgate_server.providers.limits import check_size
 
 __all__ = ["AudioBody"]
 
@@ -99,13 +99,8 @@ class AudioBody(httpx.AsyncByteStream):
         finally:
             self.waiting = False
         self.audio_bytes += len(chunk)
-        if self._max_audio_bytes and self.audio_bytes > self._max_audio_bytes:
-            raise AudioTooLarge(
-                f"The recording has more than the {self._max_audio_bytes} bytes that {self._upstream} takes. Send a "
-                "shorter or better compressed one, or choose a model without this limit.",
-                param="file",
-                metadata={"limit_bytes": str(self._max_audio_bytes)},
-            )
+        if self._upstream is not None:
+            check_size(self.audio_bytes, self._max_audio_bytes, self._upstream)
         return self._encoded(chunk) if self._in_base64 else chunk
 
     def _encoded(self, chunk: bytes) -> bytes:

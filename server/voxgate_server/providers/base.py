@@ -48,6 +48,8 @@ class ProviderParams:
     """Where the provider's usual variables are looked up. Empty for deployments made for a caller."""
     local: Mapping[str, Any] = field(default_factory=dict)
     """`voxgate.local`, for engines inside this process."""
+    base_model: str | None = None
+    """Which model it is, where the name does not say; without the provider."""
     pinned: "Callable[[], httpx.AsyncBaseTransport] | None" = field(default=None, repr=False)
     """Makes the connections to an `api_base` that a caller chose; None: the operator did."""
 

@@ -14,7 +14,6 @@ from voxgate.transcription.v1.config_pb2 import ResponseFormat
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
-from voxgate_server.errors import AudioTooLarge
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.base import Attempt, ProviderParams
 from voxgate_server.providers.deepgram_answer import fill_from_deepgram, refusal
@@ -27,6 +26,7 @@ from voxgate_server.providers.deepgram_options import (
 )
 from voxgate_server.providers.http_call import HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
+from voxgate_server.providers.limits import check_size, known_size
 
 __all__ = ["DeepgramProvider", "build"]
 
@@ -138,7 +138,7 @@ class DeepgramProvider:
             dropped=attempt.dropped_params if self._drop_params else None,
             who=str(self._upstream),
         )
-        self._check_size(attempt)
+        check_size(known_size(attempt), self._max_audio_bytes, self._upstream)
         media_type = attempt.kind.media_type if attempt.kind is not None else _UNKNOWN_TYPE
         if attempt.config.debug.include_raw_request:
             shown = {**query, "body": {"content_type": media_type}}
@@ -155,16 +155,6 @@ class DeepgramProvider:
         )
         await self._http.parse(answer, fill)
         yield event
-
-    def _check_size(self, attempt: Attempt) -> None:
-        size = max(attempt.spool.size, attempt.audio.size_bytes)
-        if size > self._max_audio_bytes:
-            raise AudioTooLarge(
-                f"The recording has {size} bytes and {self._upstream} takes at most {self._max_audio_bytes}. Send a "
-                "shorter or better compressed one, or choose a model without this limit.",
-                param="file",
-                metadata={"limit_bytes": str(self._max_audio_bytes), "provider": self._name},
-            )
 
 
 def build(params: ProviderParams) -> DeepgramProvider:

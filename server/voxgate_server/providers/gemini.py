@@ -16,7 +16,7 @@ import httpx
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
-from voxgate_server.errors import AudioTooLarge, DeadlineExceeded, UnsupportedAudio
+from voxgate_server.errors import DeadlineExceeded, UnsupportedAudio
 from voxgate_server.providers.base import Attempt, ProviderParams
 from voxgate_server.providers.gemini_answer import fill_from_answer
 from voxgate_server.providers.gemini_files import GeminiFiles
@@ -25,6 +25,7 @@ from voxgate_server.providers.gemini_request import GeminiRequest, RequestBuilde
 from voxgate_server.providers.google_errors import google_refusal
 from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
+from voxgate_server.providers.limits import check_size, known_size
 
 __all__ = ["INLINE_BYTES", "GeminiProvider", "build"]
 
@@ -167,7 +168,7 @@ class GeminiProvider:
     async def _generate_from_file(self, attempt: Attempt, request: GeminiRequest) -> Answer:
         assert self._files is not None
         await self._in_time(attempt, _until_larger(attempt, _FILE_BYTES))
-        self._check_size(attempt, _FILE_BYTES)
+        check_size(known_size(attempt), _FILE_BYTES, self._upstream)
         async with self._files.uploaded(attempt, request.wire_type) as uri:
             body = request.with_file(uri)
             if attempt.config.debug.include_raw_request:
@@ -201,19 +202,9 @@ class GeminiProvider:
         limit = request.inline_audio_bytes(self._max_inline_bytes)
         if not attempt.audio.HasField("size_bytes"):
             await self._in_time(attempt, _until_larger(attempt, limit))
-        return self._check_size(attempt, limit if self._files is None else _FILE_BYTES) <= limit
-
-    def _check_size(self, attempt: Attempt, most: int) -> int:
-        """The size of the recording, as far as it is known, in bytes."""
-        size = max(attempt.spool.size, attempt.audio.size_bytes)
-        if size > most:
-            raise AudioTooLarge(
-                f"The recording has {size} bytes{'' if attempt.spool.finished else ' or more'} and {self._upstream} "
-                f"takes at most {most}. Send a shorter or better compressed one, or choose a model without this limit.",
-                param="file",
-                metadata={"limit_bytes": str(most), "provider": self._name},
-            )
-        return size
+        size = known_size(attempt)
+        check_size(size, limit if self._files is None else _FILE_BYTES, self._upstream)
+        return size <= limit
 
     async def _in_time(self, attempt: Attempt, waiting: Awaitable[None]) -> None:
         try:

@@ -104,9 +104,15 @@ class TokenSource:
         """The header of a request that proves who asks. Raises as `token` does."""
         return {"authorization": f"Bearer {await self.token(attempt.deadline - time.monotonic())}"}
 
-    def revoke(self) -> None:
-        """Says that a service refused the token: the next one who asks gets another."""
-        self._expires_at = float("-inf")
+    @property
+    def current(self) -> str:
+        """The token there is, good or not; empty before the first."""
+        return self._token
+
+    def revoke(self, token: str) -> None:
+        """Says that a service refused a token: the next one who asks gets another, unless there is one already."""
+        if token == self._token:
+            self._expires_at = float("-inf")
 
     async def aclose(self) -> None:
         """Gives up a refresh that is under way."""
@@ -229,6 +235,7 @@ def _read(given: str) -> dict[str, Any]:
 
 def _from_info(info: dict[str, Any]) -> "tuple[Credentials, str | None]":
     import google.auth
+    from google.auth.credentials import with_scopes_if_required
     from google.auth.exceptions import GoogleAuthError
     from google.oauth2.service_account import Credentials as ServiceAccount
 
@@ -241,7 +248,9 @@ def _from_info(info: dict[str, Any]) -> "tuple[Credentials, str | None]":
         with warnings.catch_warnings():
             # It warns that such a file names whom to trust; it is the operator who gives us this one.
             warnings.simplefilter("ignore", DeprecationWarning)
-            credentials, found = google.auth.load_credentials_from_dict(info, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+            # With scopes it would ask Google right away for the project's name.
+            plain, found = google.auth.load_credentials_from_dict(info)  # type: ignore[no-untyped-call]
+        credentials = with_scopes_if_required(plain, _SCOPES)  # type: ignore[no-untyped-call]
     except (GoogleAuthError, ValueError, TypeError, KeyError, AttributeError):
         # What the library says of a key that cannot be read may contain some of it.
         shown = kind if kind in {"service_account", "authorized_user", "external_account"} else "of no known type"

@@ -42,11 +42,19 @@ _MESSAGE_CHARACTERS = 200
 _ERROR_CHARACTERS = 4096
 _SECRET_CHARACTERS = 6
 _RETRY_AFTER_LIMIT = 300.0
+_UNKNOWN_MODEL = frozenset({"deploymentnotfound", "invalid_model", "model_not_found"})
+_EMPTY_ACCOUNT = frozenset({"insufficient_quota", "quota_exceeded"})
+_TOO_LONG = re.compile(r"\b(?:audio|duration|recording)\b.{0,80}\b(?:longer than|too long)\b", re.IGNORECASE)
+_NOT_THE_REQUEST = frozenset({409, 423, 424, 425, 498, 499})
+"""Of the 4xx those that say nothing against the request: capacity, state, something behind the provider."""
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,9})?", re.ASCII)
 _HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT", re.ASCII)
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}", re.ASCII)
+_GO_DURATION = re.compile(
+    r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?", re.ASCII
+)
 _PASSABLE = re.compile(
-    r"(?:x|dg)-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
+    r"(?:(?:x|dg|apim)-)?request-id|x-trace-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
 )
 
 
@@ -65,8 +73,9 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """When a provider wants to be asked again, in seconds from now: `retry-after-ms`, then `retry-after`.
+    """When a provider wants to be asked again, in seconds from now.
 
+    `retry-after-ms`, then `retry-after`, then `x-ratelimit-reset-…` of what `x-ratelimit-remaining-…` says is used up.
     Read strictly and held within 0 to 300 s; what is neither a plain number nor an HTTP date counts as absent.
 
     Args:
@@ -80,12 +89,23 @@ def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> floa
     if _SECONDS.fullmatch(value):
         return min(float(value), _RETRY_AFTER_LIMIT)
     if not _HTTP_DATE.fullmatch(value):
-        return None
+        return _reset_of_used_up(headers)
     try:
         moment = parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):
         return None
     return min(max(moment - (time.time() if now is None else now), 0.0), _RETRY_AFTER_LIMIT)
+
+
+def _reset_of_used_up(headers: Mapping[str, str]) -> float | None:
+    waits = []
+    for what in ("requests", "tokens"):
+        if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0":
+            match = _GO_DURATION.fullmatch(headers.get(f"x-ratelimit-reset-{what}", "").strip())
+            if match is not None and any(match.groups()):
+                parts = zip(match.groups(), (3600, 60, 1, 0.001), strict=True)
+                waits.append(sum(float(number) * unit for number, unit in parts if number))
+    return min(max(waits), _RETRY_AFTER_LIMIT) if waits else None
 
 
 def passable_headers(headers: httpx.Headers) -> dict[str, str]:
@@ -169,7 +189,8 @@ class Upstream:
         metadata = {"provider": self.provider, "provider_status": str(status)}
         if _CODE.fullmatch(code := redact(said.code, self.secrets)):
             metadata["provider_code"] = code
-        wait = retry_after(headers) if status in {408, 409, 429} or status >= 500 else None
+        wait = retry_after(headers) if status in {408, 429} | _NOT_THE_REQUEST or status >= 500 else None
+        names = {said.code.lower(), said.type.lower()}
         match status:
             case 401 | 403:
                 # The provider's own words would show part of the key.
@@ -180,13 +201,13 @@ class Upstream:
                 )
             case 402:
                 return ProviderQuotaExceeded(f"{self} asks for payment{suffix}", metadata=metadata)
-            case 429 if "insufficient_quota" in (said.code, said.type):
+            case 429 if names & _EMPTY_ACCOUNT:
                 return ProviderQuotaExceeded(
                     f"The operator's account at {self} has no credit left{suffix}", metadata=metadata
                 )
             case 429:
                 return ProviderRateLimited(f"{self} asks to slow down{suffix}", metadata=metadata, retry_after=wait)
-            case 404 | 405:
+            case _ if status in {404, 405} or (status in {400, 422} and names & _UNKNOWN_MODEL):
                 return ProviderUnavailable(
                     f"{self} does not know the model or the address. The operator has to check the deployment's model "
                     f"and api_base{suffix}",
@@ -206,9 +227,13 @@ class Upstream:
                     "check the deployment's api_base.",
                     metadata=metadata,
                 )
-            case _ if 400 <= status < 500 and status != 409:
+            case 400 if _TOO_LONG.search(said.message):
+                return AudioTooLarge(
+                    f"The recording is longer than {self} takes{suffix}", param="file", metadata=metadata
+                )
+            case _ if 400 <= status < 500 and status not in _NOT_THE_REQUEST:
                 return ProviderRejected(f"{self} refused the request with status {status}{suffix}", metadata=metadata)
-            case _ if status == 409 or status >= 500:
+            case _ if status in _NOT_THE_REQUEST or status >= 500:
                 return ProviderUnavailable(
                     f"{self} failed with status {status}{suffix}", metadata=metadata, retry_after=wait
                 )

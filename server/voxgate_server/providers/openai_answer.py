@@ -20,14 +20,17 @@ __all__ = ["fill_from_json"]
 _INT32 = 2**31 - 1
 
 
-def fill_from_json(target: Transcription, body: bytes, upstream: Upstream, *, diarized: bool) -> None:
+def fill_from_json(target: Transcription, body: bytes, upstream: Upstream, *, segments_are_words: bool = False) -> None:
     """Fills `target` from a JSON answer of any of the formats json, verbose_json and diarized_json.
+
+    What servers call their own way is taken under each name: a speaker is `speaker` or `speaker_id`, of segments, of
+    words or of stretches in a list `diarization`; how sure a word is, `confidence`, `probability` or `score`.
 
     Args:
         target: An empty message.
         body: The whole answer.
         upstream: Who sent it, for messages.
-        diarized: Segments with a speaker are what was asked for.
+        segments_are_words: The words' times were asked for, and the server has one list for both.
 
     Raises:
         ProviderGarbled: It is not JSON, has no text, or is an error in disguise.
@@ -51,8 +54,14 @@ def fill_from_json(target: Transcription, body: bytes, upstream: Upstream, *, di
     for item in _objects(answer.get("languages")):
         if code := _text(item.get("code")):
             target.languages.add(code=code)
-    _fill_segments(target, _objects(answer.get("segments")), diarized=diarized)
-    _fill_words(target, _objects(answer.get("words")))
+    segments, words = _objects(answer.get("segments")), _objects(answer.get("words"))
+    if segments_are_words and not words:
+        segments, words = [], segments
+    _fill_segments(target, segments)
+    if stretches := _objects(answer.get("diarization")):
+        del target.diarized_segments[:]
+        _fill_speakers(target, stretches)
+    _fill_words(target, words)
     for item in _objects(answer.get("logprobs")):
         logprob = _number(item.get("logprob"))
         if logprob is not None:
@@ -74,21 +83,16 @@ def _decode(body: bytes) -> Any:
         return None
 
 
-def _fill_segments(target: Transcription, items: list[dict[str, Any]], *, diarized: bool) -> None:
+def _fill_segments(target: Transcription, items: list[dict[str, Any]]) -> None:
     previous_end = 0.0
     for index, item in enumerate(items):
         start, end = _span(item, previous_end)
         previous_end = end
-        identifier = item.get("id")
-        text = _text(item.get("text"))
-        speaker = _text(item.get("speaker"))
-        number = _integer(identifier)
-        if speaker and (diarized or number is None):
-            target.diarized_segments.add(
-                id=_text(identifier) or f"seg_{index + 1:03d}", speaker=speaker, start=start, end=end, text=text
-            )
-            continue
-        segment = target.segments.add(id=index if number is None else number, start=start, end=end, text=text)
+        number = _integer(item.get("id"))
+        segment = target.segments.add(
+            id=index if number is None else number, start=start, end=end, text=_text(item.get("text"))
+        )
+        _add_speaker(target, item, start, end)
         if isinstance(tokens := item.get("tokens"), list):
             try:
                 segment.tokens.extend(tokens)
@@ -107,21 +111,50 @@ def _fill_segments(target: Transcription, items: list[dict[str, Any]], *, diariz
             segment.no_speech_prob = value
 
 
+def _fill_speakers(target: Transcription, items: list[dict[str, Any]]) -> None:
+    previous_end = 0.0
+    for item in items:
+        start, end = _span(item, previous_end)
+        previous_end = end
+        _add_speaker(target, item, start, end)
+
+
+def _add_speaker(target: Transcription, item: dict[str, Any], start: float, end: float) -> None:
+    if not (speaker := _speaker(item)):
+        return
+    identifier = item.get("id")
+    target.diarized_segments.add(
+        id=_text(identifier) if isinstance(identifier, str) else f"seg_{len(target.diarized_segments) + 1:03d}",
+        speaker=speaker,
+        start=start,
+        end=end,
+        text=_text(item.get("text")),
+    )
+
+
 def _fill_words(target: Transcription, items: list[dict[str, Any]]) -> None:
     previous_end = 0.0
     for item in items:
         start, end = _span(item, previous_end)
         previous_end = end
         word = target.words.add(word=_text(item.get("word")) or _text(item.get("text")), start=start, end=end)
-        if speaker := _text(item.get("speaker")):
+        if speaker := _speaker(item):
             word.speaker = speaker
-        confidence = _number(item.get("confidence", item.get("probability")))
+        confidence = _number(item.get("confidence", item.get("probability", item.get("score"))))
         if confidence is not None and 0 <= confidence <= 1:
             word.confidence = confidence
 
 
 def _fill_usage(target: Transcription, usage: dict[str, Any]) -> None:
-    seconds = _number(usage.get("seconds"))
+    # OVHcloud has had both names for it, Mistral a third one, besides tokens it does not bill.
+    seconds = next(
+        (
+            number
+            for name in ("seconds", "duration", "prompt_audio_seconds")
+            if (number := _number(usage.get(name))) is not None
+        ),
+        None,
+    )
     counts = {name: _integer(usage.get(name)) for name in ("input_tokens", "output_tokens", "total_tokens")}
     # OpenAI's own stream example leaves `type` out: what is there decides.
     if seconds is not None and seconds >= 0 and usage.get("type", "duration") == "duration":
@@ -136,6 +169,10 @@ def _fill_usage(target: Transcription, usage: dict[str, Any]) -> None:
             tokens.input_token_details.audio_tokens = _integer(details.get("audio_tokens")) or 0
             tokens.input_token_details.text_tokens = _integer(details.get("text_tokens")) or 0
         target.usage.CopyFrom(result)
+
+
+def _speaker(item: dict[str, Any]) -> str:
+    return _text(item.get("speaker")) or _text(item.get("speaker_id"))
 
 
 def _span(item: dict[str, Any], previous_end: float) -> tuple[float, float]:

@@ -22,14 +22,30 @@ ENTRY_POINTS = "voxgate.providers"
 
 PROVIDERS: Mapping[str, str | Builder] = {
     "openai": "openai:build",
-    "gemini": "gemini:build",
+    "azure": "azure:build",
+    "groq": "openai:build",
+    "fireworks_ai": "openai:build",
+    "ovhcloud": "openai:build",
+    "mistral": "openai:build",
     "hosted_vllm": "openai:build",
+    "openai_like": "openai:build",
+    "custom_openai": "openai:build",
+    "litellm_proxy": "openai:build",
+    "lm_studio": "openai:build",
+    "xinference": "openai:build",
+    "deepinfra": "openai:build",
+    "scaleway": "openai:build",
+    "together_ai": "openai:build",
     "deepgram": "deepgram:build",
+    "gemini": "gemini:build",
+    "elevenlabs": "elevenlabs:build",
+    "assemblyai": "assemblyai:build",
+    "azure_speech": "azure_speech:build",
+    "vertex_ai": "vertex:build",
     "nvidia_riva": "riva:build",
     "local": "local:build",
     "faster_whisper": "local.whisper:build",
     "sherpa_onnx": "local.sherpa:build",
-    "vertex_ai": "vertex:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
 `voxgate_server.providers`. Imported when a deployment needs them: what they need may be an extra."""
@@ -62,6 +78,8 @@ def build_provider(entry: ModelEntry, config: GatewayConfig, environ: Mapping[st
         ProviderParams(
             provider=params.provider,
             model=params.provider_model,
+            # Price lists name models with their provider, and that is where most people copy it from.
+            base_model=(entry.model_info.base_model or "").rpartition("/")[2] or None,
             values=values,
             extra_headers={name: value.get_secret_value() for name, value in params.extra_headers.items()},
             drop_params=config.drops_params(entry),

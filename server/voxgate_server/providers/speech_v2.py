@@ -35,6 +35,7 @@ from voxgate_server.providers.base import Attempt
 from voxgate_server.providers.google_errors import google_refusal
 from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
+from voxgate_server.providers.limits import check_size, known_size
 from voxgate_server.providers.options import is_translation
 from voxgate_server.providers.speech_v2_answer import fill_from_results, name_speakers
 from voxgate_server.providers.speech_v2_audio import CONVERTED_MEDIA_TYPES, MEDIA_TYPES, Measured, measure
@@ -203,7 +204,7 @@ class SpeechV2Provider:
             who=who,
         )
         decoding = decoding_config(raw, who)
-        self._check_size(attempt.audio.size_bytes)
+        self._check_size(known_size(attempt))
         recording = await measure(attempt, raw, check=self._check_size)
         event = TranscriptionEvent()
         target = event.done.transcription
@@ -223,13 +224,18 @@ class SpeechV2Provider:
         yield event
 
     def _check_size(self, size: int, *, whole: bool = False) -> None:
-        if size > _MAX_AUDIO_BYTES and (whole or self._splitter is None):
-            raise self._too_large(f"has more than {_MAX_AUDIO_BYTES} bytes", _MAX_AUDIO_BYTES, "bytes")
+        if whole or self._splitter is None:
+            check_size(size, _MAX_AUDIO_BYTES, self._upstream)
 
     def _check_length(self, seconds: float | None, *, whole: bool) -> None:
         if seconds is not None and seconds > self._longest:
-            what = f"is {seconds:.1f} seconds long" + (", its speakers or channels are asked for," if whole else "")
-            raise self._too_large(what, round(self._longest), "seconds")
+            asked = ", its speakers or channels are asked for," if whole else ""
+            raise AudioTooLarge(
+                f"The recording is {seconds:.1f} seconds long{asked} and {self._upstream} takes at most "
+                f"{self._longest:g} seconds. Send it in parts, or choose a model without this limit.",
+                param="file",
+                metadata={"limit_seconds": f"{self._longest:g}", "provider": self._name},
+            )
 
     def _goes_as_it_is(self, recording: Measured, config: Mapping[str, Any]) -> bool:
         """Whether one request takes it, rather than pieces of it.
@@ -309,14 +315,6 @@ class SpeechV2Provider:
         await self._http.parse(
             answer,
             lambda data: fill_from_results(target, data, self._upstream, offset=piece.start, seconds=piece.seconds),
-        )
-
-    def _too_large(self, what: str, limit: int, unit: str) -> AudioTooLarge:
-        return AudioTooLarge(
-            f"The recording {what} and {self._upstream} takes at most {limit} {unit}. Send it in parts, or choose a "
-            "model without this limit.",
-            param="file",
-            metadata={f"limit_{unit}": str(limit), "provider": self._name},
         )
 
     def _show(self, attempt: Attempt, config: Mapping[str, Any]) -> None:

@@ -56,12 +56,14 @@ class VertexProvider:
 
     async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
         """Runs one attempt as the provider does; a token that is refused is not used again."""
+        # One that is fetched for this very attempt and refused is not old but without the right.
+        token = self._tokens.current
         try:
             async with contextlib.aclosing(self._provider.transcribe(attempt)) as events:
                 async for event in events:
                     yield event
         except ProviderCredential:
-            self._tokens.revoke()
+            self._tokens.revoke(token)
             raise
 
     async def aclose(self) -> None:

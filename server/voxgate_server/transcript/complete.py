@@ -49,9 +49,18 @@ def complete(transcription: Transcription, config: TranscriptionConfig, seconds:
             for number, one in enumerate(transcription.diarized_segments)
         )
         synthesized.append("segments")
+    if (covered := _coverage(transcription)) is not None:
+        transcription.extra_fields.coverage = covered
     document = render(transcription, config.response_format)
     if document is not None:
         transcription.rendered.CopyFrom(document)
+
+
+def _coverage(transcription: Transcription) -> float | None:
+    """How much of the recording the transcript reaches, 0 to 1; None without times or length."""
+    timed = (transcription.words, transcription.segments, transcription.diarized_segments)
+    ends = [stretch[-1].end for stretch in timed if stretch]
+    return min(max(ends) / transcription.duration, 1.0) if ends and transcription.duration > 0 else None
 
 
 def _plausible(transcription: Transcription, seconds: float) -> bool:

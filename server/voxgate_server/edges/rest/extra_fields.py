@@ -52,6 +52,8 @@ def extra_fields_object(fields: ExtraFields, synthesized: list[str]) -> dict[str
         result["dropped_params"] = list(fields.dropped_params)
     if synthesized:
         result["synthesized_fields"] = synthesized
+    if fields.HasField("coverage"):
+        result["coverage"] = round(fields.coverage, 3)
     if fields.provider_response_headers:
         result["provider_response_headers"] = dict(fields.provider_response_headers)
     return result

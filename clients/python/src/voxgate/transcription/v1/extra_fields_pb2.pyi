@@ -97,6 +97,7 @@ class ExtraFields(message.Message):
     PROVIDER_RESPONSE_HEADERS_FIELD_NUMBER: builtins.int
     DROPPED_PARAMS_FIELD_NUMBER: builtins.int
     SYNTHESIZED_FIELDS_FIELD_NUMBER: builtins.int
+    COVERAGE_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Id of the call, also in REST's header `x-voxgate-request-id` and in every log line."""
     request_type: builtins.str
@@ -109,6 +110,10 @@ class ExtraFields(message.Message):
     """The model that gave the answer, by the provider's name. REST: `model_deployment`, `resolved_model_used`."""
     chunk_index: builtins.int
     """0 in a unary answer, otherwise the number of the event."""
+    coverage: builtins.float
+    """How much of the recording the transcript reaches, 0 to 1: the end of the last word or segment, by the length of
+    the recording. A low share is silence at the end, or text that is missing. Absent without times or length.
+    """
     @builtins.property
     def latency(self) -> duration_pb2.Duration:
         """From the start of the call to the answer; in a stream since the event before, in its last event the whole.
@@ -160,12 +165,15 @@ class ExtraFields(message.Message):
         provider_response_headers: abc.Mapping[builtins.str, builtins.str] | None = ...,
         dropped_params: abc.Iterable[builtins.str] | None = ...,
         synthesized_fields: abc.Iterable[builtins.str] | None = ...,
+        coverage: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["cache_debug", b"cache_debug", "latency", b"latency", "raw_request", b"raw_request", "raw_response", b"raw_response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_coverage", b"_coverage", "cache_debug", b"cache_debug", "coverage", b"coverage", "latency", b"latency", "raw_request", b"raw_request", "raw_response", b"raw_response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["attempts", b"attempts", "cache_debug", b"cache_debug", "chunk_index", b"chunk_index", "dropped_params", b"dropped_params", "latency", b"latency", "original_model_requested", b"original_model_requested", "provider", b"provider", "provider_response_headers", b"provider_response_headers", "raw_request", b"raw_request", "raw_response", b"raw_response", "request_id", b"request_id", "request_type", b"request_type", "resolved_model_used", b"resolved_model_used", "synthesized_fields", b"synthesized_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_coverage", b"_coverage", "attempts", b"attempts", "cache_debug", b"cache_debug", "chunk_index", b"chunk_index", "coverage", b"coverage", "dropped_params", b"dropped_params", "latency", b"latency", "original_model_requested", b"original_model_requested", "provider", b"provider", "provider_response_headers", b"provider_response_headers", "raw_request", b"raw_request", "raw_response", b"raw_response", "request_id", b"request_id", "request_type", b"request_type", "resolved_model_used", b"resolved_model_used", "synthesized_fields", b"synthesized_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__coverage: _TypeAlias = typing.Literal["coverage"]  # noqa: Y015
+    _WhichOneofArgType__coverage: _TypeAlias = typing.Literal["_coverage", b"_coverage"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__coverage) -> _WhichOneofReturnType__coverage | None: ...
 
 @typing.final
 class RawPayload(message.Message):
