@@ -10,6 +10,7 @@ from voxgate_server.providers.riva.riva_asr_pb2 import (
     StreamingRecognitionResult,
     WordInfo,
 )
+from voxgate_server.providers.speakers import SpeakerNames
 
 __all__ = ["Transcript"]
 
@@ -25,7 +26,7 @@ class Transcript:
         self._diarized = diarized
         self._result = Transcription(task="transcribe")
         self._texts: list[str] = []
-        self._speakers: dict[int, str] = {}
+        self._speakers = SpeakerNames()
         self._processed = 0.0
         self._open: dict[int, SpeechRecognitionAlternative] = {}
         """Of each channel, the stretch that is not final yet."""
@@ -81,7 +82,7 @@ class Transcript:
             word.confidence = round(info.confidence, 4)
         if not self._diarized:
             return
-        word.speaker = self._speakers.setdefault(info.speaker_tag, _letters(len(self._speakers)))
+        word.speaker = self._speakers.name(info.speaker_tag)
         segments = self._result.diarized_segments
         if segments and segments[-1].speaker == word.speaker:
             segments[-1].text += f" {word.word}"
@@ -89,13 +90,3 @@ class Transcript:
         else:
             identifier = f"seg_{len(segments) + 1:03d}"
             segments.add(id=identifier, speaker=word.speaker, start=word.start, end=word.end, text=word.word)
-
-
-def _letters(number: int) -> str:
-    """0 is A, 25 is Z, 26 is AA."""
-    letters = ""
-    number += 1
-    while number:
-        number, letter = divmod(number - 1, 26)
-        letters = chr(ord("A") + letter) + letters
-    return letters

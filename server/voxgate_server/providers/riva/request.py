@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from voxgate.transcription.v1.config_pb2 import ResponseFormat, TranscriptionConfig
 
+from voxgate_server.providers.extra_params import caller_params
 from voxgate_server.providers.options import accepted_options, language_hints
 from voxgate_server.providers.riva.riva_asr_pb2 import RecognitionConfig, SpeechContext
 from voxgate_server.providers.riva.samples import SampleFormat
@@ -52,7 +53,7 @@ class RivaSettings:
         for name, value in params.items():
             kind = _TYPES.get(name)
             if kind is None:
-                custom[name] = str(value).lower() if isinstance(value, bool) else str(value)
+                custom[name] = _text(value)
             elif isinstance(value, bool) != (kind is bool) or not isinstance(value, (kind, int)):
                 raise ValueError(f"{name} of nvidia_riva must be {_KINDS[kind]}")
             else:
@@ -110,17 +111,8 @@ def recognition_config(
     if config.response_format == ResponseFormat.RESPONSE_FORMAT_DIARIZED_JSON:
         result.diarization_config.enable_speaker_diarization = True
         result.diarization_config.max_speaker_count = settings.max_speaker_count
-    for name in extra_params & set(accepted):
-        value = config.extra_params.fields[name]
-        kind = value.WhichOneof("kind")
-        match kind:
-            case "bool_value":
-                text = str(value.bool_value).lower()
-            case "number_value":
-                text = f"{value.number_value:.15g}"
-            case _:
-                text = value.string_value
-        result.custom_configuration[name] = text
+    for name, value in caller_params(config, accepted).items():
+        result.custom_configuration[name] = _text(value)
     return result
 
 
@@ -129,3 +121,7 @@ def _language_code(asked: str, configured: str) -> str:
     if not tag or (tag.lower() == configured.partition("-")[0].lower()):
         return configured
     return _REGIONS.get(tag.lower(), tag)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
