@@ -27,21 +27,14 @@ def _convert(job: Job) -> Done:
         job.wanted.acquire()
         job.tell(Kind.PIECE, data)
 
-    start = job.start
+    options = job.start.options
     try:
-        seconds = convert(
-            job.recording,
-            start.media_types,
-            give=give,
-            max_seconds=start.max_audio_seconds,
-            max_bytes=start.max_bytes,
-            whole=start.whole,
-        )
+        seconds = convert(job.recording, give=give, max_seconds=job.start.max_audio_seconds, **options)
     except OutputTooLarge:
         raise Unreadable(
             Failed(
                 Failure.TOO_LONG,
-                f"The recording has more than {start.max_bytes} bytes when it is converted. Send it in parts.",
+                f"The recording has more than {options['max_bytes']} bytes when it is converted. Send it in parts.",
             )
         ) from None
     return Done(duration=seconds)

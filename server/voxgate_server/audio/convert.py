@@ -200,9 +200,11 @@ class Converter:
             start = Start(
                 self._max_audio_seconds,
                 processor_seconds=_PROCESSOR_SECONDS,
-                media_types=sorted(taken),
-                max_bytes=self._max_bytes,
-                whole=needs_length or source.finished,
+                options={
+                    "media_types": sorted(taken),
+                    "max_bytes": self._max_bytes,
+                    "whole": needs_length or source.finished,
+                },
             )
             work = self._convert(source, conversion.spool, start, deadline, seconds)
         conversion.task = asyncio.create_task(_run(work, conversion.spool), name="voxgate-convert")

@@ -158,8 +158,8 @@ class Output:
 
 def convert(
     recording: Recording,
-    media_types: list[str],
     *,
+    media_types: list[str],
     give: Callable[[bytes], None],
     max_seconds: float,
     max_bytes: int,

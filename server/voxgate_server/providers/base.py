@@ -35,7 +35,7 @@ class ProviderParams:
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     """LiteLLM's parameters of how a provider is reached, those that are set: `api_key`, `api_base`, `api_version`,
     `organization`, `region_name`, `tenant_id`, `client_id`, `client_secret`, `azure_ad_token`, `vertex_project`,
-    `vertex_location`, `vertex_credentials`. Secrets among them."""
+    `vertex_location`, `vertex_credentials`, `nvcf_function_id`, `use_ssl`. Secrets among them."""
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The operator's, sent with every request."""
     drop_params: bool = False

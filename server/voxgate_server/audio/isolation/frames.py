@@ -11,6 +11,7 @@ stdin ends the worker at any time.
 
 import struct
 from enum import IntEnum
+from typing import Any
 
 import msgspec
 
@@ -92,14 +93,10 @@ class Start(msgspec.Struct):
     raw: RawAudio | None = None
     piece_seconds: float = 60.0
     """The longest piece, for whom cuts."""
+    options: dict[str, Any] = {}
+    """What is to be done with it, in words of the worker's module."""
     processor_seconds: int = 0
     """Processor time it may take; 0 for no limit."""
-    media_types: list[str] = []
-    """What a conversion may end in."""
-    max_bytes: int = 0
-    """How large the result of a conversion may be."""
-    whole: bool = False
-    """The result is wanted with its sizes in its header, and not before it is complete."""
 
 
 class Done(msgspec.Struct):

@@ -60,14 +60,15 @@ class Job:
         _write(self.answers, encode(kind, payload))
 
 
-def serve(work: Callable[[Job], Done], *, address_space: int = _ADDRESS_SPACE) -> None:
+def serve(work: Callable[[Job], Done], *, address_space: int | None = _ADDRESS_SPACE) -> None:
     """Serves recordings until stdin ends.
 
     Args:
         work: Reads one recording to its end. What it raises is reported, and the process lives on.
-        address_space: Bytes of memory the process may ask for.
+        address_space: Bytes the process may have; None for no limit.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (address_space, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    if address_space is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.nice(_NICENESS)
     av.logging.set_level(None)

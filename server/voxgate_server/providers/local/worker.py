@@ -1,4 +1,7 @@
-"""A worker process: `python -m voxgate_server.providers.local.worker`, spoken to in frames over stdin and stdout."""
+"""A worker process: `python -m voxgate_server.providers.local.worker ENGINE SETTINGS`, spoken to in frames.
+
+ENGINE is a module beside this one, SETTINGS the JSON object its `load` takes.
+"""
 
 import signal
 
@@ -6,40 +9,62 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+import importlib  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterable  # noqa: E402
+
+import msgspec  # noqa: E402
+
 from voxgate_server.audio.isolation.decoding import decode  # noqa: E402
 from voxgate_server.audio.isolation.frames import SAMPLE_RATE, Done, Kind  # noqa: E402
 from voxgate_server.audio.isolation.process import Job, serve  # noqa: E402
-from voxgate_server.providers.local.endpointing import Endpointer, Stretch  # noqa: E402
-from voxgate_server.providers.local.recogniser import Recogniser  # noqa: E402
+from voxgate_server.providers.local.endpointing import Endpointer  # noqa: E402
+from voxgate_server.providers.local.engine import Engine, Utterance  # noqa: E402
 
 __all__ = ["main"]
 
-
-def main() -> None:
-    """Recognises recordings until stdin ends."""
-    recogniser = Recogniser()
-    serve(lambda job: _recognise(job, recogniser))
+_ADDRESS_SPACE = 3 << 30
 
 
-def _recognise(job: Job, recogniser: Recogniser) -> Done:
-    endpointer = Endpointer()
+def main(name: str, settings: str) -> None:
+    """Recognises recordings until stdin ends.
+
+    Args:
+        name: Module of the engine.
+        settings: For its `load`, as JSON. `address_space` is for the process: its limit in bytes, null for none.
+    """
+    options = msgspec.json.decode(settings, type=dict)
+    limit = options.pop("address_space", _ADDRESS_SPACE)
+    loaded: list[Engine] = []
+
+    def work(job: Job) -> Done:
+        # With the first recording, when the limits hold and what libraries print goes where it does no harm.
+        if not loaded:
+            load: Callable[..., Engine] = importlib.import_module(f"voxgate_server.providers.local.{name}").load
+            loaded.append(load(**options))
+        return _recognise(job, loaded[0])
+
+    serve(work, address_space=limit)
+
+
+def _recognise(job: Job, engine: Engine) -> Done:
+    endpointer = Endpointer(engine.pauses)
     samples = 0
-    recogniser.start_recording()
+    engine.start_recording(job.start.options)
 
-    def recognise(stretch: Stretch) -> None:
-        utterance = recogniser.recognise(stretch)
-        if utterance.words:
+    def tell(utterances: Iterable[Utterance]) -> None:
+        for utterance in utterances:
             job.tell(Kind.UTTERANCE, utterance)
 
     for pcm in decode(job.recording, job.start.raw, job.start.max_audio_seconds):
         samples += len(pcm) // 2
         for stretch in endpointer.feed(pcm):
-            recognise(stretch)
+            tell(engine.recognise(stretch))
     last = endpointer.finish()
     if last is not None:
-        recognise(last)
+        tell(engine.recognise(last))
     return Done(duration=round(samples / SAMPLE_RATE, 3))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:3])

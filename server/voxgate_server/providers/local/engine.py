@@ -1,0 +1,54 @@
+"""What an engine is: the part of a local recogniser that runs in a worker process. And what it tells."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from voxgate_server.providers.local.endpointing import Stretch
+
+__all__ = ["Engine", "Utterance", "Word"]
+
+
+class Word(msgspec.Struct):
+    """A word; times in seconds from the start of the recording."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float | None = None
+    """As a probability; None where the engine has none."""
+
+
+class Utterance(msgspec.Struct, omit_defaults=True):
+    """Something that was said; never without text. What an engine does not know stays out."""
+
+    text: str
+    start: float
+    """In seconds from the start of the recording."""
+    end: float
+    words: list[Word] = []
+    language: str = ""
+    """ISO 639-1."""
+    tokens: list[int] = []
+    avg_logprob: float | None = None
+    no_speech_prob: float | None = None
+    compression_ratio: float | None = None
+    temperature: float | None = None
+
+
+class Engine(Protocol):
+    """Recognises one recording at a time, stretch by stretch. It has loaded its model; not safe for threads."""
+
+    pauses: Sequence[tuple[int, int]]
+    """Where it wants recordings to be cut; see `Endpointer`."""
+
+    def start_recording(self, options: Mapping[str, Any]) -> None:
+        """A recording begins: what was learnt of the one before is forgotten.
+
+        Args:
+            options: What the adapter of the engine makes of the caller's.
+        """
+
+    def recognise(self, stretch: Stretch) -> Iterable[Utterance]:
+        """What was said in a stretch, in order; nothing where there is no speech."""
