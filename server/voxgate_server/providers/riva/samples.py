@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from voxgate.transcription.v1.audio_pb2 import AudioEncoding as Raw
 
+from voxgate_server.audio.convert import RAW_MEDIA_TYPES
 from voxgate_server.errors import UnsupportedAudio
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.base import Attempt
@@ -18,8 +19,8 @@ from voxgate_server.providers.riva.riva_asr_pb2 import AudioEncoding
 
 __all__ = ["MEDIA_TYPES", "SampleFormat", "WavData", "sample_format", "slices"]
 
-MEDIA_TYPES = ("audio/wav", "audio/flac", "audio/ogg")
-"""What it takes, besides headerless audio."""
+MEDIA_TYPES = ("audio/wav", "audio/flac", "audio/ogg", *RAW_MEDIA_TYPES.values())
+"""What it takes."""
 
 _HEAD_BYTES = 4096
 _SLICE_BYTES = 32 * 1024
