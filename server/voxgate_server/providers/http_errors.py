@@ -227,7 +227,7 @@ class Upstream:
                     "check the deployment's api_base.",
                     metadata=metadata,
                 )
-            case 400 if _TOO_LONG.search(said.message):
+            case 400 if said.code != "context_length_exceeded" and _TOO_LONG.search(said.message):
                 return AudioTooLarge(
                     f"The recording is longer than {self} takes{suffix}", param="file", metadata=metadata
                 )
