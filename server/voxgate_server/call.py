@@ -131,7 +131,8 @@ class Call:
     def recording(self) -> Recording:
         """What is known of the audio by now, or claimed by its header."""
         seconds = self.audio_seconds if self.spool.finished else self.declared_seconds
-        return Recording(max(self.spool.size, self.audio.size_bytes) or None, seconds)
+        media_type = None if self.kind is None else self.kind.media_type
+        return Recording(max(self.spool.size, self.audio.size_bytes) or None, seconds, media_type)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""
