@@ -102,8 +102,9 @@ async def run_attempt(
                     if empty_is_failure and first and not event.done.transcription.text.strip():
                         call.empty = call.empty or answer
                         raise EmptyTranscript(f"{provider.name} heard nothing in the recording.")
-                    audio_seconds = event.done.transcription.duration or None
-                    yield await answer()
+                    whole = await answer()
+                    audio_seconds = whole.done.transcription.duration or None
+                    yield whole
                     return
                 if first and call.streamed:
                     event.extra_fields.CopyFrom(_provenance(call, attempt))
