@@ -83,6 +83,8 @@ class Call:
     """What the audio is, once its first bytes have told; None for headerless audio."""
     streamed: bool = False
     """The answer goes out as events."""
+    takes_resets: bool = False
+    """Its caller understands the event that voids what was said before."""
     started: float = field(default_factory=time.monotonic)
     attempts: list[ProviderAttempt] = field(default_factory=list)
     """What was tried so far, in order."""

@@ -59,6 +59,7 @@ class TranscriptionServicer(TranscriptionServiceServicer):
     ) -> AsyncIterator[api.TranscribeEventsResponse]:
         """A whole recording in, the transcript as it comes into being out."""
         with self._opened(request.config, _header(request.audio), context, streamed=True) as call:
+            call.takes_resets = True
             await _fill(call, request.audio)
             async with contextlib.aclosing(self._gateway.transcribe(call)) as events:
                 async for event in events:
