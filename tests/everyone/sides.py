@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.providers import azure_emulator, deepgram_emulator, gemini_emulator, openai_emulator
+from tests.providers import azure_emulator, deepgram_emulator, gemini_emulator, openai_emulator, vertex_emulator
 from tests.providers.dialect_emulator import EMULATORS
 from tests.providers.emulator import Emulator
 from tests.running import KEY, Gateway, running
@@ -59,6 +59,12 @@ SIDES = {
             lambda: deepgram_emulator.DeepgramEmulator(texts=(TEXT,)),
             lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
             _files,
+        ),
+        Side(
+            "vertex_ai/chirp_3",
+            lambda: vertex_emulator.VertexEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.origin, "vertex_credentials": emulator.tokens.account},
+            lambda emulator: emulator.taken,
         ),
         Side(
             "gemini/gemini-3.5-transcribe",

@@ -33,6 +33,7 @@ __all__ = ["ErrorBody", "Upstream", "excerpt", "passable_headers", "read_error_b
 _KEY_LIKE = re.compile(
     r"""\b(?:sk|pk|rk|gsk|xai|fw|hf|nvapi|vx)[-_][A-Za-z0-9_*.\-]{4,}  # keys that say what they are
     |\bAIza[A-Za-z0-9_\-]{16,}
+    |\bya29\.[A-Za-z0-9_.\-]{6,}                                       # tokens of Google's
     |\beyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)*                     # JSON web tokens
     |\b(?:bearer|token|basic)\s+[A-Za-z0-9+/=._~*\-]{6,}""",
     re.IGNORECASE | re.VERBOSE,

@@ -39,6 +39,7 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "deepgram": "deepgram:build",
     "gemini": "gemini:build",
     "local": "local:build",
+    "vertex_ai": "vertex:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
 `voxgate_server.providers`. Imported when a deployment needs them: what they need may be an extra."""

@@ -8,9 +8,9 @@ from array import array
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voxgate_server.providers.local.endpointing import SAMPLE_RATE, Endpointer, Stretch
-from voxgate_server.providers.local.frames import MAX_PAYLOAD, FrameError, Kind, decode_header, encode
-from voxgate_server.providers.local.recording import Recording, RecordingDropped
+from voxgate_server.audio.isolation.frames import MAX_PAYLOAD, SAMPLE_RATE, FrameError, Kind, decode_header, encode
+from voxgate_server.audio.isolation.recording import Recording, RecordingDropped
+from voxgate_server.providers.local.endpointing import Endpointer, Stretch
 
 from tests.recordings import recording
 

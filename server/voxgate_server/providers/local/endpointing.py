@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import mul
 
-__all__ = ["SAMPLE_RATE", "Endpointer", "Stretch"]
+from voxgate_server.audio.isolation.frames import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000
-"""Samples per second of everything here, in Hz."""
+__all__ = ["Endpointer", "Stretch"]
 
 _FRAMES_PER_SECOND = 100
 _FRAME_BYTES = 2 * SAMPLE_RATE // _FRAMES_PER_SECOND

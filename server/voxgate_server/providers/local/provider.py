@@ -29,33 +29,23 @@ from voxgate.transcription.v1.transcription_pb2 import (
     Usage,
 )
 
-from voxgate_server.audio.spool import Spool
+from voxgate_server.audio.isolation.frames import Done, Failed, Failure, Kind, RawAudio, Start
+from voxgate_server.audio.isolation.pool import Lease, WorkerPool, failure
 from voxgate_server.errors import (
-    AudioTooLarge,
-    EmptyAudio,
     InvalidRequest,
     ProviderGarbled,
     ProviderTimeout,
     ProviderUnavailable,
     UnsupportedAudio,
     UnsupportedParameter,
-    VoxgateError,
 )
 from voxgate_server.providers.base import Attempt
-from voxgate_server.providers.local.frames import (
-    MAX_PAYLOAD,
-    Done,
-    Failed,
-    Failure,
-    Kind,
-    RawAudio,
-    Start,
-    Utterance,
-)
-from voxgate_server.providers.local.pool import Lease, Worker, WorkerPool
+from voxgate_server.providers.local.utterance import Utterance
 
 __all__ = ["PocketsphinxProvider", "missing_packages"]
 
+_MODULE = "voxgate_server.providers.local.worker"
+_WHO = "local: the recogniser"
 _PACKAGES = ("pocketsphinx", "av")
 _MEDIA_TYPES = (
     "audio/wav",
@@ -118,7 +108,9 @@ class PocketsphinxProvider:
             raise ValueError("workers must be at least 1, max_waiting at least 0, max_audio_seconds above 0")
         self._model = model
         self._max_audio_seconds = max_audio_seconds
-        self._pool = WorkerPool(size=workers, max_waiting=max_waiting, temporary_directory=temporary_directory)
+        self._pool = WorkerPool(
+            _MODULE, _WHO, size=workers, max_waiting=max_waiting, temporary_directory=temporary_directory
+        )
         self._capabilities = ModelCapabilities(
             response_formats=[
                 ResponseFormat.RESPONSE_FORMAT_JSON,
@@ -180,7 +172,7 @@ class PocketsphinxProvider:
             # The last free worker is for recordings that are there: slow uploads would otherwise hold up everybody.
             await _whole(attempt)
         async with self._pool.lease(attempt.deadline) as lease:
-            feeder = asyncio.create_task(_feed(lease.worker, start, attempt.spool), name="voxgate-local-feed")
+            feeder = asyncio.create_task(lease.worker.feed(start, attempt.spool), name="voxgate-local-feed")
             try:
                 async with contextlib.aclosing(_answer(lease, feeder, attempt.deadline)) as events:
                     async for event in events:
@@ -201,22 +193,6 @@ async def _whole(attempt: Attempt) -> None:
             await attempt.spool.wait_finished()
     except TimeoutError:
         raise ProviderTimeout("local: the recording was not complete in time.") from None
-
-
-async def _feed(worker: Worker, start: Start, spool: Spool) -> None:
-    try:
-        await worker.send(Kind.START, start)
-        async for chunk in spool.cursor():
-            view = memoryview(chunk)
-            for offset in range(0, len(chunk), MAX_PAYLOAD):
-                await worker.send(Kind.AUDIO, bytes(view[offset : offset + MAX_PAYLOAD]))
-        await worker.send(Kind.FINISH)
-    except ConnectionError:
-        return  # the worker is gone; whoever waits for its answer is told how
-    except Exception:
-        # The upload broke off: without a worker there is nothing that could still come out of it.
-        worker.kill()
-        raise
 
 
 async def _answer(
@@ -248,7 +224,7 @@ async def _answer(
                 failed = msgspec.json.decode(payload, type=Failed)
                 if failed.failure is not Failure.INTERNAL:
                     lease.release()
-                raise _error(failed)
+                raise failure(failed, _WHO)
             case _:
                 raise ProviderGarbled(f"local: the recogniser's process answered with {kind.name}.")
 
@@ -270,18 +246,6 @@ def _add(result: Transcription, utterance: Utterance) -> str:
         TranscriptionWord(word=word.word, start=word.start, end=word.end, confidence=word.confidence) for word in words
     )
     return text
-
-
-def _error(failed: Failed) -> VoxgateError:
-    match failed.failure:
-        case Failure.UNSUPPORTED:
-            return UnsupportedAudio(failed.message, param="file", metadata={"detected": failed.detected})
-        case Failure.EMPTY:
-            return EmptyAudio(failed.message, param="file")
-        case Failure.TOO_LONG:
-            return AudioTooLarge(failed.message, param="file")
-        case Failure.INTERNAL:
-            return ProviderUnavailable(f"local: the recogniser failed ({failed.message}).")
 
 
 def _check_options(config: TranscriptionConfig) -> None:

@@ -4,8 +4,9 @@ import re
 
 import pocketsphinx
 
-from voxgate_server.providers.local.endpointing import SAMPLE_RATE, Stretch
-from voxgate_server.providers.local.frames import Utterance, Word
+from voxgate_server.audio.isolation.frames import SAMPLE_RATE
+from voxgate_server.providers.local.endpointing import Stretch
+from voxgate_server.providers.local.utterance import Utterance, Word
 
 __all__ = ["Recogniser"]
 

@@ -90,7 +90,7 @@ class Recording:
     def seekable(self) -> bool:
         """Whether it has to be read back and forth: an MP4 can have its index behind the audio.
 
-        Everything else is read in one pass, which lets the recogniser follow the upload and makes the result
+        Everything else is read in one pass, which lets the reader follow the upload and makes the result
         independent of how the upload arrives.
         """
         return self._container and sniff(self.head(HEAD_BYTES)) is MP4

@@ -12,10 +12,9 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from voxgate_server.audio.isolation.frames import SAMPLE_RATE, Failed, Failure, RawAudio
+from voxgate_server.audio.isolation.recording import Recording
 from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
-from voxgate_server.providers.local.endpointing import SAMPLE_RATE
-from voxgate_server.providers.local.frames import Failed, Failure, RawAudio
-from voxgate_server.providers.local.recording import Recording
 
 __all__ = ["Unreadable", "decode"]
 
@@ -57,7 +56,7 @@ def decode(recording: Recording, raw: RawAudio | None, max_seconds: float) -> It
     try:
         container = _open(recording, raw)
     except av.FFmpegError as error:
-        raise _unreadable("It is not audio this recogniser can read, or it is damaged", detected) from error
+        raise _unreadable("It is not audio that is read here, or it is damaged", detected) from error
     with container:
         yield from _Reader(container, detected, max_seconds).read()
 
@@ -117,7 +116,7 @@ class _Reader:
                 raise Unreadable(
                     Failed(
                         Failure.TOO_LONG,
-                        f"The recording is longer than the {self._max_seconds:g} seconds this recogniser takes. "
+                        f"The recording is longer than the {self._max_seconds:g} seconds that are read here. "
                         "Send it in parts.",
                     )
                 )

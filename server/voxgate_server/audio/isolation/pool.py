@@ -12,12 +12,30 @@ from pathlib import Path
 import msgspec
 
 import voxgate_server
-from voxgate_server.errors import Overloaded, ProviderTimeout, ProviderUnavailable
-from voxgate_server.providers.local.frames import HEADER_SIZE, FrameError, Kind, decode_header, encode
+from voxgate_server.audio.isolation.frames import (
+    HEADER_SIZE,
+    MAX_PAYLOAD,
+    Failed,
+    Failure,
+    FrameError,
+    Kind,
+    Start,
+    decode_header,
+    encode,
+)
+from voxgate_server.audio.spool import Spool
+from voxgate_server.errors import (
+    AudioTooLarge,
+    EmptyAudio,
+    Overloaded,
+    ProviderTimeout,
+    ProviderUnavailable,
+    UnsupportedAudio,
+    VoxgateError,
+)
 
-__all__ = ["Worker", "WorkerPool"]
+__all__ = ["Lease", "Worker", "WorkerPool", "failure"]
 
-_MODULE = "voxgate_server.providers.local.worker"
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
 """What a worker sees of the environment. It reads strangers' files and has no business with the operator's keys."""
 
@@ -28,23 +46,26 @@ _LAST_BREATH = 2.0
 class Worker:
     """One worker process and the frames to and from it."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, who: str) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
+        self._who = who
         self._stdin = process.stdin
         self._stdout = process.stdout
-        # Unbounded, but no more than the words of one recording, whose length has a limit.
+        # Unbounded, but no more than the words of one recording, whose length has a limit, or the pieces asked for.
         self._frames: asyncio.Queue[tuple[Kind, bytes] | None] = asyncio.Queue()
         self._killed = False
-        self.ended = asyncio.create_task(self._pump(), name="voxgate-local-worker")
+        self.ended = asyncio.create_task(self._pump(), name="voxgate-worker")
         """Done when the process is gone and its pipes are closed."""
 
     @classmethod
-    async def start(cls, temporary_directory: Path | None) -> "Worker":
+    async def start(cls, module: str, who: str, temporary_directory: Path | None) -> "Worker":
         """Starts a process.
 
         Args:
+            module: What it runs.
+            who: Whose process it is, for messages.
             temporary_directory: Where it keeps recordings; None means TMPDIR or, without it, /var/tmp.
 
         Raises:
@@ -62,16 +83,16 @@ class Worker:
                 sys.executable,
                 "-P",
                 "-m",
-                _MODULE,
+                module,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
             )
         except OSError as error:
             raise ProviderUnavailable(
-                f"local: the recogniser's process cannot be started: {os.strerror(error.errno or 0)}.", retry_after=5
+                f"{who}'s process cannot be started: {os.strerror(error.errno or 0)}.", retry_after=5
             ) from error
-        return cls(process)
+        return cls(process, who)
 
     @property
     def pid(self) -> int:
@@ -92,6 +113,26 @@ class Worker:
         self._stdin.write(encode(kind, payload))
         await self._stdin.drain()
 
+    async def feed(self, start: Start, spool: Spool) -> None:
+        """Sends a whole recording, as it arrives. A worker that is gone is no error here: `receive` says it.
+
+        Raises:
+            VoxgateError: Whatever the spool's cursor raises; the worker is killed.
+        """
+        try:
+            await self.send(Kind.START, start)
+            async for chunk in spool.cursor():
+                view = memoryview(chunk)
+                for offset in range(0, len(chunk), MAX_PAYLOAD):
+                    await self.send(Kind.AUDIO, bytes(view[offset : offset + MAX_PAYLOAD]))
+            await self.send(Kind.FINISH)
+        except ConnectionError:
+            return
+        except Exception:
+            # The upload broke off: without a worker there is nothing that could still come out of it.
+            self.kill()
+            raise
+
     async def receive(self) -> tuple[Kind, bytes]:
         """The next frame of the worker.
 
@@ -101,7 +142,7 @@ class Worker:
         frame = await self._frames.get()
         if frame is None:
             self._frames.put_nowait(None)
-            raise ProviderUnavailable(f"local: the recogniser's process ended unexpectedly ({self._how_it_ended()}).")
+            raise ProviderUnavailable(f"{self._who}'s process ended unexpectedly ({self._how_it_ended()}).")
         return frame
 
     def kill(self) -> None:
@@ -146,12 +187,18 @@ class WorkerPool:
     """A bounded number of workers, lent one recording at a time, first come first served.
 
     Args:
+        module: What they run, e.g. `voxgate_server.providers.local.worker`.
+        who: Whose processes they are, for messages, e.g. `local: the recogniser`.
         size: How many processes there are at most.
         max_waiting: How many callers may wait for one.
         temporary_directory: Where workers keep recordings; None means TMPDIR or, without it, /var/tmp.
     """
 
-    def __init__(self, *, size: int, max_waiting: int, temporary_directory: Path | None = None) -> None:
+    def __init__(
+        self, module: str, who: str, *, size: int, max_waiting: int, temporary_directory: Path | None = None
+    ) -> None:
+        self._module = module
+        self._who = who
         self._size = size
         self._max_waiting = max_waiting
         self._temporary_directory = temporary_directory
@@ -214,8 +261,8 @@ class WorkerPool:
     async def _wait_for_free(self, deadline: float) -> None:
         if self._free.locked() and self._waiting >= self._max_waiting:
             raise Overloaded(
-                f"local: all {self._size} recogniser processes are busy and {self._waiting} calls wait already. "
-                "Try again later.",
+                f"{self._who}: all {self._size} processes are busy and {self._waiting} calls wait already. Try again "
+                "later.",
                 metadata={"limit": str(self._max_waiting)},
                 retry_after=5,
             )
@@ -224,9 +271,7 @@ class WorkerPool:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await self._free.acquire()
         except TimeoutError:
-            raise ProviderTimeout(
-                f"local: none of the {self._size} recogniser processes became free in time."
-            ) from None
+            raise ProviderTimeout(f"{self._who}: none of the {self._size} processes became free in time.") from None
         finally:
             self._waiting -= 1
 
@@ -236,13 +281,13 @@ class WorkerPool:
             if worker.is_alive:
                 return worker
         if not self._closed.is_set():
-            worker = await Worker.start(self._temporary_directory)
+            worker = await Worker.start(self._module, self._who, self._temporary_directory)
             self._workers.add(worker)
             worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
             if not self._closed.is_set():
                 return worker
             worker.kill()
-        raise ProviderUnavailable("local: the recogniser is shut down.")
+        raise ProviderUnavailable(f"{self._who} is shut down.")
 
 
 class Lease:
@@ -255,3 +300,21 @@ class Lease:
     def release(self) -> None:
         """Says that the worker has answered for the recording and may serve the next."""
         self.released = True
+
+
+def failure(failed: Failed, who: str) -> VoxgateError:
+    """The error for a recording that cannot be read.
+
+    Args:
+        failed: What the worker said.
+        who: Whose worker it is.
+    """
+    match failed.failure:
+        case Failure.UNSUPPORTED:
+            return UnsupportedAudio(failed.message, param="file", metadata={"detected": failed.detected})
+        case Failure.EMPTY:
+            return EmptyAudio(failed.message, param="file")
+        case Failure.TOO_LONG:
+            return AudioTooLarge(failed.message, param="file")
+        case Failure.INTERNAL:
+            return ProviderUnavailable(f"{who} failed ({failed.message}).")

@@ -1,11 +1,12 @@
-"""What the adapter and its worker processes say to each other, over the worker's stdin and stdout.
+"""What the server and its worker processes say to each other, over the worker's stdin and stdout.
 
 A frame is the size of its payload (4 bytes, big-endian), its kind (1 byte) and the payload: bytes of audio, or JSON.
 
-    adapter → worker   START, AUDIO*, FINISH        a START without the FINISH before it drops the recording before
-    worker → adapter   UTTERANCE*, then DONE or FAILED
+    server → worker   START, AUDIO*, FINISH        a START without the FINISH before it drops the recording before
+    worker → server   (UTTERANCE | PIECE)*, then DONE or FAILED
 
-DONE comes only after FINISH. The end of stdin ends the worker at any time.
+DONE comes only after FINISH. Pieces are large, so each but the first few waits for a MORE of the server's. The end of
+stdin ends the worker at any time.
 """
 
 import struct
@@ -16,6 +17,8 @@ import msgspec
 __all__ = [
     "HEADER_SIZE",
     "MAX_PAYLOAD",
+    "PIECES_AHEAD",
+    "SAMPLE_RATE",
     "Done",
     "Failed",
     "Failure",
@@ -23,8 +26,6 @@ __all__ = [
     "Kind",
     "RawAudio",
     "Start",
-    "Utterance",
-    "Word",
     "decode_header",
     "encode",
 ]
@@ -32,8 +33,12 @@ __all__ = [
 _HEADER = struct.Struct("!IB")
 HEADER_SIZE = _HEADER.size
 """Bytes before every payload."""
-MAX_PAYLOAD = 1 << 20
+MAX_PAYLOAD = 2 << 20
 """Largest payload in bytes."""
+SAMPLE_RATE = 16_000
+"""Samples per second of everything that is decoded, in Hz."""
+PIECES_AHEAD = 2
+"""Pieces a worker gives unasked."""
 
 
 class Kind(IntEnum):
@@ -45,16 +50,20 @@ class Kind(IntEnum):
     """Its next bytes."""
     FINISH = 3
     """It is complete; no payload."""
+    MORE = 4
+    """One more piece is wanted; no payload."""
     UTTERANCE = 16
-    """A stretch was recognised; payload: `Utterance`."""
+    """A stretch was recognised; payload: the words, as the recogniser has them."""
     DONE = 17
-    """The whole recording was; payload: `Done`."""
+    """The whole recording was read; payload: `Done`."""
     FAILED = 18
     """It cannot be; payload: `Failed`."""
+    PIECE = 19
+    """The next piece; payload: its samples, signed 16 bit little-endian, mono, `SAMPLE_RATE`."""
 
 
 class Failure(IntEnum):
-    """Why a recording cannot be recognised."""
+    """Why a recording cannot be read."""
 
     INTERNAL = 1
     """A fault of the worker; `message` is the name of the exception's class."""
@@ -81,32 +90,19 @@ class Start(msgspec.Struct):
 
     max_audio_seconds: float
     raw: RawAudio | None = None
-
-
-class Word(msgspec.Struct):
-    """A word; times in seconds from the start of the recording, confidence as a posterior probability."""
-
-    word: str
-    start: float
-    end: float
-    confidence: float
-
-
-class Utterance(msgspec.Struct):
-    """What was said between two pauses; never without words."""
-
-    words: list[Word]
+    piece_seconds: float = 60.0
+    """The longest piece, for whom cuts."""
 
 
 class Done(msgspec.Struct):
-    """The recording was recognised to its end."""
+    """The recording was read to its end."""
 
     duration: float
     """In seconds."""
 
 
 class Failed(msgspec.Struct):
-    """The recording cannot be recognised."""
+    """The recording cannot be read."""
 
     failure: Failure
     message: str
