@@ -70,6 +70,7 @@ async def run_attempt(
         step.deadline,
         call.kind,
         max_audio_bytes=provider.capabilities.max_audio_bytes,
+        streamed=call.streamed,
     )
     report = attempt.report
     report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
