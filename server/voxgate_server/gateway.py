@@ -63,6 +63,10 @@ class GatewayLimits:
     """Whether callers may see raw requests and answers."""
     allow_drills: bool = False
     """Whether callers without an admin key may ask for a failure (`mock_testing_fallbacks`)."""
+    unread_seconds: float = 30.0
+    """How long a caller may leave the events of a streamed answer unread."""
+    sse_restart: bool = False
+    """Whether server-sent events that were lost midway end in the whole text of another attempt, or in an error."""
 
 
 class Gateway:
@@ -285,6 +289,8 @@ class Gateway:
                             route.succeeded()
                         for one in (*resets(void, generation), *([] if said else segments_of(call, event)), event):
                             one.sequence, sequence = sequence, sequence + 1
+                            if one.HasField("extra_fields"):
+                                one.extra_fields.chunk_index = one.sequence
                             said, void = True, None
                             yield one
                 return  # noqa: TRY300 (an else would hide the loop)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from voxgate.transcription.v1.events_pb2 import TextDelta, TranscriptionEvent
 
-from voxgate_server.providers.gemini_answer import GeminiAnswer, decode_answer, fill_plain, is_silence, parts_of
+from voxgate_server.providers.gemini_answer import decode_answer, fill_plain, is_silence, parts_of
 from voxgate_server.providers.gemini_request import NO_SPEECH, GeminiRequest
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.sse_reader import Event
@@ -33,13 +33,13 @@ class GeminiStream:
         """What may turn out to be no part of the text: space at its end, or the words for silence."""
         self._said = False
         self._languages: dict[str, None] = {}
-        self._last: GeminiAnswer | None = None
+        self._ended = False
         self._usage: object = None
 
     @property
     def ended(self) -> bool:
         """The model has said why it stopped."""
-        return self._last is not None
+        return self._ended
 
     def read(self, event: Event) -> Iterator[TranscriptionEvent]:
         """What a chunk says, but for the end.
@@ -57,8 +57,7 @@ class GeminiStream:
         if self.ended or not (answer.candidates or blocked):
             return
         parts = parts_of(answer, self._upstream, self._request, partial=True)
-        if answer.candidates[0].finish_reason:
-            self._last = answer
+        ends = bool(answer.candidates[0].finish_reason)
         for part in parts:
             said = part.audio_transcription
             if said is not None and said.language_code:
@@ -67,7 +66,8 @@ class GeminiStream:
             self._texts.append(text)
             if delta := self._released(text):
                 yield TranscriptionEvent(delta=TextDelta(delta=delta))
-        if self.ended and not self._said and self._text and not is_silence(self._text):
+        self._ended = ends
+        if ends and not self._said and self._text and not is_silence(self._text):
             yield TranscriptionEvent(delta=TextDelta(delta=self._text))
 
     @property

@@ -33,6 +33,7 @@ class Answer:
         Raises:
             VoxgateError: It failed. Of a stream that has begun, the caller knows already.
         """
+        call.takes_resets = self._gateway.limits.sse_restart
         return await self._events(call) if call.streamed else await self._gateway.transcription(call)
 
     async def finish(self, call: Call, ran: "Transcription | SseStream") -> None:
@@ -53,7 +54,12 @@ class Answer:
         await send_response(self._send, answer.body, answer.media_type.encode(), headers=headers)
 
     async def _events(self, call: Call) -> SseStream:
-        stream = SseStream(self._send, lambda: self._headers(call), with_extra_fields=self._with_extra_fields)
+        stream = SseStream(
+            self._send,
+            lambda: self._headers(call),
+            unread_seconds=self._gateway.limits.unread_seconds,
+            with_extra_fields=self._with_extra_fields,
+        )
         try:
             async with contextlib.aclosing(self._gateway.transcribe(call)) as events:
                 coming = asyncio.ensure_future(anext(events, None))
