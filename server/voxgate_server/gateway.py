@@ -358,6 +358,7 @@ class Gateway:
 def _outcome(error: BaseException | None) -> str:
     if error is None:
         return "ok"
-    if isinstance(error, asyncio.CancelledError):
+    # A stream whose caller does not take the next event is closed where it stands.
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return Cancelled.reason
     return error.reason if isinstance(error, VoxgateError) else type(error).__name__

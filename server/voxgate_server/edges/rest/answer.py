@@ -26,6 +26,7 @@ class Answer:
         self._send = send
         self._trace_id = trace_id
         self._with_extra_fields = with_extra_fields
+        self._failed: SseStream | None = None
 
     async def run(self, call: Call) -> "Transcription | SseStream":
         """Runs the call; a streamed one sends what comes of it at once.
@@ -38,7 +39,7 @@ class Answer:
 
     async def finish(self, call: Call, ran: "Transcription | SseStream") -> None:
         """Sends the answer, or the end of a stream. Apart from `run`: what ends a response ends the wait for callers
-        who go away.
+        who go away, as if they did.
         """
         if isinstance(ran, SseStream):
             await ran.end()
@@ -82,8 +83,16 @@ class Answer:
         except VoxgateError as error:
             if not stream.started or isinstance(error, Cancelled):
                 raise
+            self._failed = stream
             await stream.fail(error)
             raise
+
+    async def finish_failed(self) -> None:
+        """Sends the end of a stream whose failure was told; nothing where there was none."""
+        if self._failed is not None:
+            # Whoever does not read it loses the connection instead.
+            with contextlib.suppress(Cancelled):
+                await self._failed.end()
 
     def _headers(self, call: Call, dropped: Sequence[str] = ()) -> list[tuple[bytes, bytes]]:
         headers = [*identifying_headers(call.request_id, self._trace_id), *call_headers(call)]

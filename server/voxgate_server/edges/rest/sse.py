@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import msgspec
-from starlette.types import Send
+from starlette.types import Message, Send
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ExtraFields
 from voxgate.transcription.v1.transcription_pb2 import DiarizedSegment, Transcription
@@ -108,17 +108,20 @@ class SseStream:
         return extra_fields_object(extra, list(extra.synthesized_fields))
 
     async def end(self) -> None:
-        """Ends the response."""
-        await self._send({"type": "http.response.body", "body": b""})
+        """Ends the response.
+
+        Raises:
+            Cancelled: The client does not read.
+        """
+        await self._pass_on({"type": "http.response.body", "body": b""})
 
     async def fail(self, error: VoxgateError) -> None:
-        """Ends a stream that has begun with an error.
+        """Tells the failure of a stream that has begun; `end` ends it.
 
         Raises:
             Cancelled: The client does not read.
         """
         await self._write(b"data: " + error_body(error) + b"\n\n")
-        await self.end()
 
     async def _write(self, frame: bytes) -> None:
         if not self.started:
@@ -133,9 +136,12 @@ class SseStream:
             ]
             await self._send({"type": "http.response.start", "status": 200, "headers": head})
         self._written = time.monotonic()
+        await self._pass_on({"type": "http.response.body", "body": frame, "more_body": True})
+
+    async def _pass_on(self, message: Message) -> None:
         try:
             async with asyncio.timeout(self._unread_seconds):
-                await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+                await self._send(message)
         except TimeoutError:
             raise Cancelled(f"The client has read nothing for {self._unread_seconds:g} s.") from None
 

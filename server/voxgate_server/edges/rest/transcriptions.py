@@ -81,6 +81,7 @@ class TranscriptionEndpoint:
                 given_answer = await request.answer_form(FormReader(content_type))
             await answer.finish(request.call, given_answer)
         except BaseException as error:
+            await answer.finish_failed()
             scope["voxgate.call"] = request.opened
             failure = request.cause(error)
             if failure is not error:
