@@ -13,7 +13,8 @@ import pytest
 from voxgate_server.edges.rest import answer as answer_module
 from voxgate_server.edges.rest import sse as sse_module
 
-from tests.faults.streams import FIRST, SECOND, SPEECH, Streams, grpc_events, rest, streams
+from tests.faults.streams import FIRST, SECOND, SPEECH, Streams, events_of, grpc_events, rest, streams
+from tests.faults.test_leaks import descriptors
 from tests.providers.emulator import ok, sse, stream
 from tests.providers.openai_emulator import OpenAIEmulator
 
@@ -229,3 +230,23 @@ async def test_random_cuts(house: Streams, client: httpx.AsyncClient, seed: int)
         said = [event.WhichOneof("event") for event in events]
         last = events[said.index("reset") + 1 :] if "reset" in said else events
         assert events[-1].done.transcription.text == "".join(event.delta.delta for event in last) == SECOND
+
+
+async def test_lost_streams_leave_nothing_behind(restarting: Streams, client: httpx.AsyncClient):
+    async def lose(times: int) -> None:
+        for _ in range(times):
+            await rest(client, restarting, "first", seen=Begun(restarting.first, 2))
+            await rest(client, restarting, "alone", seen=Begun(restarting.first, 1))
+            await grpc_events(restarting, "first", seen=Begun(restarting.first, 3, tidy=True))
+            restarting.first.script(stream(*FRAMES, paces=[asyncio.Event()]))
+            call = events_of(restarting, "alone")
+            await restarting.first.record(len(restarting.first.records))
+            call.cancel()
+        await restarting.at_rest()
+
+    await lose(2)
+    open_before, tasks = descriptors(), len(asyncio.all_tasks())
+    await lose(10)
+    async with asyncio.timeout(30):
+        while descriptors() > open_before + 2 or len(asyncio.all_tasks()) > tasks + 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

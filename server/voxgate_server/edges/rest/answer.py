@@ -57,7 +57,7 @@ class Answer:
     async def _events(self, call: Call) -> SseStream:
         stream = SseStream(
             self._send,
-            lambda: self._headers(call),
+            lambda dropped: self._headers(call, dropped),
             unread_seconds=self._gateway.limits.unread_seconds,
             with_extra_fields=self._with_extra_fields,
         )
@@ -94,7 +94,7 @@ class Answer:
             with contextlib.suppress(Cancelled):
                 await self._failed.end()
 
-    def _headers(self, call: Call, dropped: Sequence[str] = ()) -> list[tuple[bytes, bytes]]:
+    def _headers(self, call: Call, dropped: Sequence[str]) -> list[tuple[bytes, bytes]]:
         headers = [*identifying_headers(call.request_id, self._trace_id), *call_headers(call)]
         if dropped:
             headers.append((b"x-voxgate-dropped-params", ",".join(dropped).encode("ascii", "replace")))

@@ -8,7 +8,7 @@ stream that was lost begins anew instead: nothing more is told of it but its `do
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from starlette.types import Message, Send
@@ -34,7 +34,7 @@ class SseStream:
 
     Args:
         send: Where to.
-        headers: Makes the headers of the response, when it begins.
+        headers: Makes the headers of the response when it begins, given the options that were left out.
         unread_seconds: How long a client may leave what was sent to it unread. The server holds less than 256 KiB for
             it meanwhile.
         with_extra_fields: Events carry `extra_fields`, and no other keys than Bifrost's chunks have.
@@ -43,7 +43,7 @@ class SseStream:
     def __init__(
         self,
         send: Send,
-        headers: Callable[[], Iterable[tuple[bytes, bytes]]],
+        headers: Callable[[Sequence[str]], Iterable[tuple[bytes, bytes]]],
         *,
         unread_seconds: float,
         with_extra_fields: bool = False,
@@ -55,6 +55,7 @@ class SseStream:
         self._chunks = 0
         self._about = ExtraFields()
         """What the attempt's first event tells, for those that tell nothing."""
+        self._dropped: Sequence[str] = ()
         self._restarted = False
         self._written = self._last_chunk = time.monotonic()
         self.started = False
@@ -71,6 +72,7 @@ class SseStream:
             Cancelled: The client does not read.
         """
         kind = event.WhichOneof("event")
+        self._dropped = event.extra_fields.dropped_params
         if kind == "reset":
             self._restarted = True
             await self._write(_RESTARTED)
@@ -132,7 +134,7 @@ class SseStream:
                 # nginx and its like would otherwise collect the events of a whole call.
                 (b"x-accel-buffering", b"no"),
                 (b"x-content-type-options", b"nosniff"),
-                *self._headers(),
+                *self._headers(self._dropped),
             ]
             await self._send({"type": "http.response.start", "status": 200, "headers": head})
         self._written = time.monotonic()
