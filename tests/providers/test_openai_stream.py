@@ -89,6 +89,21 @@ async def test_a_server_that_answers_whole_all_the_same(emulator: OpenAIEmulator
     assert (len(events), done(events).text) == (1, "Hello again")
 
 
+@pytest.mark.parametrize("end", ["\n\n", ""])
+async def test_a_stream_inside_a_whole_answer(emulator: OpenAIEmulator, ask: Streaming, end: str):
+    """As LiteLLM's proxy gives it."""
+    usage = {"usage": {"input_tokens": 3, "output_tokens": 1}}
+    inside = b"".join(sse(DELTA, {**DONE, **usage})).decode().removesuffix("\n\n") + end
+    emulator.script(raw(json.dumps({"text": inside})))
+    events = await ask(provider_at(emulator))
+    assert (len(events), done(events).text, done(events).usage.tokens.input_tokens) == (1, "Hello", 3)
+    emulator.script(raw(json.dumps({"text": inside[:60]})))
+    with pytest.raises(ProviderGarbled):
+        await ask(provider_at(emulator))
+    emulator.script(raw(json.dumps({"text": "data: is what they said"})))
+    assert done(await ask(provider_at(emulator))).text == "data: is what they said"
+
+
 async def test_azure(ask: Streaming):
     async with AzureEmulator() as emulator:
         events = await ask(azure(emulator, "gpt-4o-transcribe", api_version="2025-04-01-preview"))

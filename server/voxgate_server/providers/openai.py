@@ -27,7 +27,7 @@ from voxgate_server.providers.openai_answer import fill_from_json
 from voxgate_server.providers.openai_dialects import DIALECTS, OPENAI, OPENAI_COMPATIBLE
 from voxgate_server.providers.openai_form import FORM_NAMES, build_form, form_fields
 from voxgate_server.providers.openai_models import Dialect
-from voxgate_server.providers.openai_stream import OpenAIStream
+from voxgate_server.providers.openai_stream import OpenAIStream, unwrapped
 from voxgate_server.providers.options import is_translation
 from voxgate_server.providers.stream_answer import events_of, is_event_stream
 from voxgate_server.telemetry import get_logger
@@ -200,6 +200,8 @@ class OpenAIProvider:
                 answer = await incoming.read()
                 done = TranscriptionEvent()
                 await self._http.parse(answer, lambda _: self._fill(done, attempt, answer, segments_are_words=words))
+                if attempt.streamed:
+                    done = unwrapped(done, self._upstream)
         yield done
 
     @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ Each says in its own way that it is complete: OpenAI and Mistral by an event wit
 alone. What ends without that was cut.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,10 +21,10 @@ from voxgate_server.providers.openai_answer import (
     span_of,
     speaker_of,
 )
-from voxgate_server.providers.sse_reader import Event
+from voxgate_server.providers.sse_reader import Event, SseReader
 from voxgate_server.providers.stream_answer import stream_error, stream_garbled
 
-__all__ = ["OpenAIStream"]
+__all__ = ["OpenAIStream", "unwrapped"]
 
 _DELTAS = {"transcript.text.delta": "delta", "transcription.text.delta": "text"}
 """Types of events with more text, and the field it is in."""
@@ -31,6 +32,27 @@ _SEGMENTS = frozenset({"transcript.text.segment", "transcription.segment"})
 _ENDS = frozenset({"transcript.text.done", "transcription.done"})
 _CHUNK = "transcription.chunk"
 _MARKER = b"[DONE]"
+_WRAPPED = re.compile(r'(?:event:[^\n]*\n)?data: ?\{[^\n]{0,300}"(?:type|object)": ?"trans')
+
+
+def unwrapped(event: TranscriptionEvent, upstream: Upstream) -> TranscriptionEvent:
+    """What a whole answer says, where its text is a stream: proxies that cannot stream put the one they got there.
+
+    Args:
+        event: The last event of an answer that came whole although a stream was asked for.
+        upstream: Who sent it, for messages.
+
+    Raises:
+        ProviderError: It is a stream, and one that was cut or tells of an error.
+    """
+    text = event.done.transcription.text
+    if not _WRAPPED.match(text):
+        return event
+    stream = OpenAIStream(upstream)
+    for part in SseReader(str(upstream)).feed(f"{text}\n\n".encode()):
+        for _ in stream.read(part):
+            pass
+    return stream.done()
 
 
 class OpenAIStream:
