@@ -83,8 +83,8 @@ class Answer:
         except VoxgateError as error:
             if not stream.started or isinstance(error, Cancelled):
                 raise
-            self._failed = stream
             await stream.fail(error)
+            self._failed = stream
             raise
 
     async def finish_failed(self) -> None:

@@ -81,9 +81,9 @@ class TranscriptionEndpoint:
                 given_answer = await request.answer_form(FormReader(content_type))
             await answer.finish(request.call, given_answer)
         except BaseException as error:
-            await answer.finish_failed()
             scope["voxgate.call"] = request.opened
             failure = request.cause(error)
+            await answer.finish_failed()
             if failure is not error:
                 raise failure from error
             raise
