@@ -96,6 +96,7 @@ class App:
                 max_concurrent_calls=limits.max_concurrent_calls,
                 allow_raw_payloads=settings.debug.allow_raw_payloads,
                 allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,
+                sse_restart=settings.streaming.sse_restart,
             ),
         )
         self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _factory_for_callers(resolver))

@@ -79,6 +79,7 @@ async def run_attempt(
         step.deadline,
         call.kind,
         max_audio_bytes=provider.capabilities.max_audio_bytes,
+        streamed=call.streamed,
     )
     report = attempt.report
     report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
@@ -153,7 +154,6 @@ async def _complete(call: Call, attempt: Attempt, event: TranscriptionEvent, *, 
     transcription = event.done.transcription
     extra = _provenance(call, attempt)
     extra.attempts.extend(call.attempts)
-    extra.dropped_params.extend(attempt.dropped_params)
     if show_payloads:
         if attempt.raw_request is not None:
             extra.raw_request.CopyFrom(attempt.raw_request)
@@ -179,6 +179,7 @@ def _provenance(call: Call, attempt: Attempt) -> ExtraFields:
         provider=attempt.report.provider,
         original_model_requested=call.config.model,
         resolved_model_used=attempt.report.model,
+        dropped_params=attempt.dropped_params,
     )
     _set_latency(extra.latency, call.started)
     return extra

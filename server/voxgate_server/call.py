@@ -86,6 +86,8 @@ class Call:
     """The audio in other containers, as far as providers needed it. Closed with the call."""
     streamed: bool = False
     """The answer goes out as events."""
+    takes_resets: bool = False
+    """Its caller understands the event that voids what was said before."""
     started: float = field(default_factory=time.monotonic)
     attempts: list[ProviderAttempt] = field(default_factory=list)
     """What was tried so far, in order."""

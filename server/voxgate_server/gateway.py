@@ -31,6 +31,7 @@ from voxgate_server.routing.final_error import most_useful, with_attempts
 from voxgate_server.routing.plan import Hop
 from voxgate_server.routing.route import GaveUp, Route, Try, Wait
 from voxgate_server.routing.router import Router, target_model
+from voxgate_server.streaming import resets, segments_of
 from voxgate_server.telemetry import get_logger
 from voxgate_server.telemetry.metrics import Metrics
 from voxgate_server.validation import check_sound, validate
@@ -63,6 +64,10 @@ class GatewayLimits:
     """Whether callers may see raw requests and answers."""
     allow_drills: bool = False
     """Whether callers without an admin key may ask for a failure (`mock_testing_fallbacks`)."""
+    unread_seconds: float = 30.0
+    """How long a caller may leave the events of a streamed answer unread."""
+    sse_restart: bool = False
+    """Whether server-sent events that were lost midway end in the whole text of another attempt, or in an error."""
 
 
 class Gateway:
@@ -255,7 +260,8 @@ class Gateway:
         """Answers a call with events: `delta*`, `segment*`, then exactly one `done`.
 
         What is tried, and when, is the route's decision. Once an event went out to the caller of a streamed call, the
-        failure of its attempt ends the call.
+        failure of its attempt either voids what was said, by a `reset` before the next attempt's first event, or ends
+        the call where the caller could not take anything back.
 
         Raises:
             VoxgateError: Nobody could answer; the first attempt's error, with all attempts.
@@ -268,6 +274,8 @@ class Gateway:
         call.extend_deadline()
         route = self.router.route(call.hops, deadline=call.deadline, recording=lambda: call.recording)
         errors: list[VoxgateError] = []
+        sequence = generation = 0
+        void: VoxgateError | None = None
         while True:
             step = route.next(time.monotonic())
             if isinstance(step, Wait):
@@ -283,23 +291,29 @@ class Gateway:
                     raise outgrown
                 cause = most_useful(errors) if step.error in errors else step.error
                 raise with_attempts(cause, call.attempts)
-            sequence = 0
+            said = False
             try:
                 async with contextlib.aclosing(self._events(call, route, step, errors)) as events:
                     async for event in events:
-                        event.sequence = sequence
-                        sequence += 1
                         if event.HasField("done"):
                             route.succeeded()
-                        yield event
+                        for one in (*resets(void, generation), *([] if said else segments_of(call, event)), event):
+                            one.sequence, sequence = sequence, sequence + 1
+                            if one.HasField("extra_fields"):
+                                one.extra_fields.chunk_index = one.sequence
+                            said, void = True, None
+                            yield one
                 return  # noqa: TRY300 (an else would hide the loop)
             except VoxgateError as error:
                 if call.spool.error is not None:
                     raise  # The upload itself failed; nobody can mend that.
                 errors.append(error)
-                if (sequence and call.streamed) or (time.monotonic() >= call.deadline and call.empty is None):
+                final = said and call.streamed and not call.takes_resets
+                if final or (time.monotonic() >= call.deadline and call.empty is None):
                     with_attempts(error, call.attempts)
                     raise
+                if said and call.streamed:
+                    void, generation = error, generation + 1
                 if sum(isinstance(one, EmptyTranscript) for one in errors) > 1:
                     route.succeeded()  # Two heard nothing: it is silence.
                     continue
@@ -355,6 +369,7 @@ class Gateway:
 def _outcome(error: BaseException | None) -> str:
     if error is None:
         return "ok"
-    if isinstance(error, asyncio.CancelledError):
+    # A stream whose caller does not take the next event is closed where it stands.
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return Cancelled.reason
     return error.reason if isinstance(error, VoxgateError) else type(error).__name__

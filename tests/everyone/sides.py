@@ -44,6 +44,8 @@ class Side:
     """SHA-256 of the recordings that came whole."""
     speakers: str | None = None
     """The model that tells speakers apart, where it is another one."""
+    streaming: str | None = None
+    """A model that streams; None: the provider's answers come whole."""
 
     @property
     def name(self) -> str:
@@ -64,6 +66,7 @@ SIDES = {
             lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
             _files,
             speakers="openai/gpt-4o-transcribe-diarize",
+            streaming="openai/gpt-4o-transcribe",
         ),
         Side(
             "deepgram/nova-3",
@@ -83,6 +86,7 @@ SIDES = {
             lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
             lambda emulator: [audio.sha256 for audio in emulator.audio],
             speakers="gemini/gemini-2.5-flash",
+            streaming="gemini/gemini-2.5-flash",
         ),
         Side(
             "elevenlabs/scribe_v2",
@@ -108,6 +112,7 @@ SIDES = {
             lambda emulator: {"api_base": emulator.url, "api_key": emulator.key, "api_version": "2025-04-01-preview"},
             _files,
             speakers="azure/gpt-4o-transcribe-diarize",
+            streaming="azure/gpt-4o-transcribe",
         ),
         *(
             Side(
@@ -115,6 +120,7 @@ SIDES = {
                 lambda kind=kind: kind(text=TEXT),
                 lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
                 _files,
+                streaming=f"{name}/{model}" if name in {"mistral", "hosted_vllm"} else None,
             )
             for name, (kind, model) in EMULATORS.items()
         ),
@@ -136,7 +142,9 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(directory: Path, *, drop_params: bool = False, **more: object) -> AsyncIterator[House]:
-    """Runs a gateway whose groups are named like the providers; `NAME-speakers` tells speakers apart.
+    """Runs a gateway whose groups are named like the providers.
+
+    `NAME-speakers` tells speakers apart, `NAME-streaming` streams.
 
     Args:
         directory: For the configuration.
@@ -150,7 +158,10 @@ async def house(directory: Path, *, drop_params: bool = False, **more: object) -
         entries = []
         for name, side in SIDES.items():
             params = {**side.params(emulators[name]), "drop_params": drop_params, **more}
-            for group, model in ((name, side.model), (f"{name}-speakers", side.speakers or side.model)):
+            groups = {name: side.model, f"{name}-speakers": side.speakers or side.model}
+            if side.streaming:
+                groups[f"{name}-streaming"] = side.streaming
+            for group, model in groups.items():
                 entries.append({"model_name": group, "litellm_params": {"model": model, **params}})
         config = {"model_list": entries, "general_settings": {"master_key": KEY}}
         config["router_settings"] = {"disable_cooldowns": True}

@@ -45,6 +45,8 @@ class Record:
     """On the clock of `time.monotonic()`."""
     status: int | None = None
     """What was answered, if anything."""
+    answer_bytes: int = 0
+    """How much of an answer in pieces was written so far."""
     first_file_byte: asyncio.Event = field(default_factory=asyncio.Event)
     body_ended: asyncio.Event = field(default_factory=asyncio.Event)
     """The body ended, cleanly or not."""

@@ -2,7 +2,7 @@
 
 An adapter belongs to one deployment: it is built from the deployment's parameters, holds the connections to that
 place and nobody else's, and translates between the API's own messages and the provider's. It yields events and
-never a parallel result type: `delta*`, `segment*`, then exactly one `done`.
+never a parallel result type: deltas and segments as they come, then exactly one `done`.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -106,6 +106,8 @@ class Attempt:
     """What the audio is, told by its first bytes; None for headerless audio."""
     max_audio_bytes: int = 0
     """Bytes of the recording after which it is too large for the provider; 0 for no limit."""
+    streamed: bool = False
+    """The answer goes out as events: whoever can have it in pieces should yield them as they come."""
     report: ProviderAttempt = field(default_factory=ProviderAttempt)
     """What becomes of it; the adapter fills in `http_status`, the gateway the rest."""
     dropped_params: list[str] = field(default_factory=list)

@@ -36,6 +36,8 @@ __all__ = [
     "bifrost_error_body",
     "encode_transcription",
     "error_body",
+    "logprobs_list",
+    "usage_object",
 ]
 
 JSON_MEDIA_TYPE = "application/json"
@@ -105,11 +107,11 @@ def _document(transcription: Transcription, response_format: "ResponseFormat.Val
 def _plain(transcription: Transcription) -> dict[str, object]:
     body: dict[str, object] = {"text": transcription.text}
     if transcription.logprobs:
-        body["logprobs"] = _logprobs(transcription.logprobs)
+        body["logprobs"] = logprobs_list(transcription.logprobs)
     if transcription.languages and not transcription.HasField("language"):
         # gpt-transcribe's json has them, and no language; nobody else's has either.
         body["languages"] = [{"code": language.code} for language in transcription.languages]
-    if (usage := _usage(transcription)) is not None:
+    if (usage := usage_object(transcription)) is not None:
         body["usage"] = usage
     return body
 
@@ -139,7 +141,7 @@ def _diarized(transcription: Transcription, synthesized: list[str]) -> dict[str,
         "text": transcription.text,
         "segments": [_diarized_segment(segment) for segment in transcription.diarized_segments],
     }
-    if (usage := _usage(transcription)) is not None:
+    if (usage := usage_object(transcription)) is not None:
         body["usage"] = usage
     return body
 
@@ -154,7 +156,7 @@ def _everything(
     if transcription.HasField("language"):
         body["language"] = transcription.language
     if transcription.logprobs:
-        body["logprobs"] = _logprobs(transcription.logprobs)
+        body["logprobs"] = logprobs_list(transcription.logprobs)
     if response_format == ResponseFormat.RESPONSE_FORMAT_DIARIZED_JSON or (
         transcription.diarized_segments and not transcription.segments
     ):
@@ -164,7 +166,7 @@ def _everything(
     if transcription.HasField("task"):
         body["task"] = transcription.task
     body["text"] = text
-    if (usage := _usage(transcription)) is not None:
+    if (usage := usage_object(transcription)) is not None:
         body["usage"] = usage
     if transcription.words:
         body["words"] = _whole_words(transcription.words)
@@ -263,11 +265,13 @@ def _diarized_segment(segment: DiarizedSegment) -> dict[str, object]:
     }
 
 
-def _logprobs(logprobs: Iterable[TokenLogprob]) -> list[dict[str, object]]:
+def logprobs_list(logprobs: Iterable[TokenLogprob]) -> list[dict[str, object]]:
+    """Tokens with their log-probabilities, for JSON."""
     return [{"token": token.token, "logprob": token.logprob, "bytes": list(token.token_bytes)} for token in logprobs]
 
 
-def _usage(transcription: Transcription) -> dict[str, object] | None:
+def usage_object(transcription: Transcription) -> dict[str, object] | None:
+    """What the provider bills, for JSON; None when it did not say."""
     usage: Usage = transcription.usage
     kind = usage.WhichOneof("kind")
     if kind == "duration":
@@ -287,7 +291,7 @@ def _usage(transcription: Transcription) -> dict[str, object] | None:
 def _duration_usage(transcription: Transcription, synthesized: list[str]) -> dict[str, object] | None:
     """Usage of a verbose answer, which by OpenAI's schema is always a duration."""
     if transcription.usage.WhichOneof("kind") != "tokens":
-        return _usage(transcription)
+        return usage_object(transcription)
     if not transcription.HasField("duration"):
         return None  # a length nobody gave is not billed
     synthesized.append("usage")

@@ -9,6 +9,8 @@ from starlette.types import Receive, Scope, Send
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate.transcription.v1.config_pb2 import (
     RESPONSE_FORMAT_JSON,
+    RESPONSE_FORMAT_SRT,
+    RESPONSE_FORMAT_VTT,
     TRANSCRIPTION_TASK_TRANSLATE,
     TranscriptionConfig,
 )
@@ -17,14 +19,14 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate_server.call import Call, RequestContext
 from voxgate_server.edges.header_options import HeaderOptions, header_options
 from voxgate_server.edges.intake import answer_while_receiving
+from voxgate_server.edges.rest.answer import Answer
 from voxgate_server.edges.rest.decode import DecodedForm, decode_form
-from voxgate_server.edges.rest.encode import encode_transcription
 from voxgate_server.edges.rest.fence import request_context, request_headers
 from voxgate_server.edges.rest.form import Field, FileData, FileStart, FormReader
-from voxgate_server.edges.rest.headers import TRACE_HEADER, call_headers, identifying_headers
+from voxgate_server.edges.rest.headers import TRACE_HEADER
 from voxgate_server.edges.rest.json_body import decode_json_body
 from voxgate_server.edges.rest.portkey_headers import PortkeyHeaders, PortkeyRequest
-from voxgate_server.edges.rest.respond import send_response
+from voxgate_server.edges.rest.sse import SseStream
 from voxgate_server.errors import (
     AudioTooLarge,
     Cancelled,
@@ -40,6 +42,7 @@ __all__ = ["TranscriptionEndpoint"]
 
 _JSON_BODY_BYTES = 44 << 20
 """The largest JSON body: 32 MiB of audio in base64, and its options."""
+_SUBTITLES = frozenset({RESPONSE_FORMAT_SRT, RESPONSE_FORMAT_VTT})
 _SLICE = 256 * 1024
 """Bytes of a whole recording that go into the spool before others have a turn."""
 
@@ -68,17 +71,19 @@ class TranscriptionEndpoint:
         content_type = given.get("content-type", "")
         body = _Body(receive, self._gateway.limits.upload_idle_seconds)
         portkey = self._portkey.request(scope)
-        request = _Request(self._gateway, request_context(scope), self._options(scope, given), body, portkey)
+        answer = Answer(self._gateway, send, given.get(TRACE_HEADER, ""), with_extra_fields=self._with_extra_fields)
+        request = _Request(self._gateway, request_context(scope), self._options(scope, given), body, portkey, answer)
         failure: BaseException | None = None
         try:
             if content_type.partition(";")[0].strip().lower() == "application/json":
-                transcription = await request.answer_json()
+                given_answer = await request.answer_json()
             else:
-                transcription = await request.answer_form(FormReader(content_type))
-            await self._send(send, request.call, transcription, given.get(TRACE_HEADER, ""))
+                given_answer = await request.answer_form(FormReader(content_type))
+            await answer.finish(request.call, given_answer)
         except BaseException as error:
             scope["voxgate.call"] = request.opened
             failure = request.cause(error)
+            await answer.finish_failed()
             if failure is not error:
                 raise failure from error
             raise
@@ -87,19 +92,6 @@ class TranscriptionEndpoint:
 
     def _options(self, scope: Scope, headers: Mapping[str, str]) -> "_RequestOptions":
         return _RequestOptions(scope.get("path_params", {}).get("model"), self._translate, header_options(headers))
-
-    async def _send(self, send: Send, call: Call, transcription: Transcription, trace_id: str) -> None:
-        extra, config = transcription.extra_fields, call.config
-        headers = [*identifying_headers(call.request_id, trace_id), *call_headers(call)]
-        if extra.dropped_params:
-            headers.append((b"x-voxgate-dropped-params", ",".join(extra.dropped_params).encode("ascii", "replace")))
-        answer = encode_transcription(
-            transcription,
-            config.response_format,
-            granularities=config.timestamp_granularities,
-            with_extra_fields=self._with_extra_fields,
-        )
-        await send_response(send, answer.body, answer.media_type.encode(), headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +104,12 @@ class _RequestOptions:
 
     def apply(self, form: DecodedForm) -> TranscriptionConfig:
         """The options of the whole request."""
-        if form.stream:
-            raise UnsupportedParameter(
-                "Streamed answers are not part of this release; leave `stream` out, or call TranscribeEvents by gRPC.",
-                param="stream",
-            )
         config = form.config
+        if form.stream and config.response_format in _SUBTITLES:
+            raise UnsupportedParameter(
+                "Subtitles cannot be streamed. Leave `stream` out, or ask for json, verbose_json or diarized_json.",
+                param="response_format",
+            )
         # Said or not said, it is the same request: fields behind the file must not restart it for nothing.
         config.response_format = config.response_format or RESPONSE_FORMAT_JSON
         if self.headers is not None:
@@ -179,7 +171,9 @@ class _Request:
         options: _RequestOptions,
         body: _Body,
         portkey: PortkeyRequest,
+        answer: Answer,
     ) -> None:
+        self._answer = answer
         self._gateway = gateway
         self._context = context
         self._options = options
@@ -187,7 +181,8 @@ class _Request:
         self._portkey = portkey
         self._call: Call | None = None
         self._fields: list[tuple[str, str]] = []
-        self._run: asyncio.Task[Transcription] | None = None
+        self._run: asyncio.Task[Transcription | SseStream] | None = None
+        self._streamed = False
         self._superseded = False
         self._decided = -1
         """How many fields the options were decided with; -1 while they are not."""
@@ -213,7 +208,7 @@ class _Request:
         """The error as the caller is to be told."""
         return error if self._call is None else self._call.cause(error)
 
-    async def answer_json(self) -> Transcription:
+    async def answer_json(self) -> Transcription | SseStream:
         """Answers a request whose body is a JSON document."""
         body = bytearray()
         while not self._body.complete:
@@ -228,15 +223,16 @@ class _Request:
         request = await asyncio.to_thread(decode_json_body, bytes(body), model=self._options.model)
         call = self._open(request.filename, request.media_type)
         config = self._portkey.apply(self._options.apply(request.form))
+        call.streamed = request.form.stream
         for start in range(0, len(request.audio), _SLICE):
             if start:
                 await asyncio.sleep(0)
             await call.spool.write(request.audio[start : start + _SLICE])
         self._gateway.plan(call, config, self._portkey.planner(call))
         call.spool.finish()
-        return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
+        return await answer_while_receiving(self._body.gone(), self._answer.run(call))
 
-    async def answer_form(self, reader: FormReader) -> Transcription:
+    async def answer_form(self, reader: FormReader) -> Transcription | SseStream:
         """Answers a request whose body is a form."""
         while not (self._body.complete or self._can_start()):
             await self._take(reader)
@@ -244,10 +240,10 @@ class _Request:
             call = self.call
             self._plan(call, self._decode())
             call.spool.finish()
-            return await answer_while_receiving(self._body.gone(), self._gateway.transcription(call))
+            return await answer_while_receiving(self._body.gone(), self._answer.run(call))
         call = self.call
         self._plan(call, self._decode_early())
-        return await answer_while_receiving(self._receive_rest(reader), self._answer(call))
+        return await answer_while_receiving(self._receive_rest(reader), self._rerun(call))
 
     def _can_start(self) -> bool:
         """The recording has begun and the model is known: the provider can begin to read."""
@@ -278,7 +274,7 @@ class _Request:
             # Between the last byte and the provider's stands as little as possible.
             if self._decided != len(self._fields):
                 config = self._decode()
-                if config != call.config:
+                if config != call.config or self._streamed != call.streamed:
                     await self._restart(call, config)
             call.spool.finish()
         except VoxgateError as error:
@@ -297,9 +293,9 @@ class _Request:
             self._run.cancel()
             await asyncio.wait((self._run,))
 
-    async def _answer(self, call: Call) -> Transcription:
+    async def _rerun(self, call: Call) -> Transcription | SseStream:
         while True:
-            self._run = asyncio.ensure_future(self._gateway.transcription(call))
+            self._run = asyncio.ensure_future(self._answer.run(call))
             try:
                 return await self._run
             except asyncio.CancelledError:
@@ -310,6 +306,7 @@ class _Request:
 
     def _decode(self, *, complete: bool = True) -> TranscriptionConfig:
         form = decode_form(self._fields, model=self._options.model, complete=complete)
+        self._streamed = form.stream
         return self._portkey.apply(self._options.apply(form))
 
     def _decode_early(self) -> TranscriptionConfig:
@@ -322,6 +319,7 @@ class _Request:
         return config
 
     def _plan(self, call: Call, config: TranscriptionConfig) -> None:
+        call.streamed = self._streamed
         self._gateway.plan(call, config, self._portkey.planner(call if self._body.complete else None))
 
     def _open(self, filename: str, media_type: str) -> Call:
