@@ -10,6 +10,6 @@ from tests.everyone.sides import House, house
 
 @pytest.fixture
 async def everyone(tmp_path: Path) -> AsyncIterator[House]:
-    """All of them, with little patience."""
-    async with house(tmp_path, timeout=0.4) as found:
+    """All of them."""
+    async with house(tmp_path) as found:
         yield found

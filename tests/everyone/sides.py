@@ -144,7 +144,7 @@ class House:
 async def house(directory: Path, *, drop_params: bool = False, **more: object) -> AsyncIterator[House]:
     """Runs a gateway whose groups are named like the providers.
 
-    `NAME-speakers` tells speakers apart, `NAME-streaming` streams.
+    `NAME-speakers` tells speakers apart, `NAME-streaming` streams, `NAME-impatient` waits for an answer at most 0.4 s.
 
     Args:
         directory: For the configuration.
@@ -163,6 +163,8 @@ async def house(directory: Path, *, drop_params: bool = False, **more: object) -
                 groups[f"{name}-streaming"] = side.streaming
             for group, model in groups.items():
                 entries.append({"model_name": group, "litellm_params": {"model": model, **params}})
+            impatient = {"model": side.model, **params, "timeout": 0.4}
+            entries.append({"model_name": f"{name}-impatient", "litellm_params": impatient})
         config = {"model_list": entries, "general_settings": {"master_key": KEY}}
         config["router_settings"] = {"disable_cooldowns": True}
         gateway = await stack.enter_async_context(running(directory, yaml.safe_dump(config)))
