@@ -23,6 +23,7 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
+from voxgate_server.live import LiveRoom
 from voxgate_server.providers.registry import build_for_caller, build_provider, provider_names
 from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
 from voxgate_server.routing.health import Health, HealthSettings
@@ -98,6 +99,7 @@ class App:
                 allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,
             ),
         )
+        self.live = LiveRoom(self.gateway)
         self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _factory_for_callers(resolver))
         self._identity = Identity(
             config.master_key.get_secret_value() if config.master_key else None,
@@ -151,7 +153,9 @@ class App:
         except ValueError as error:
             raise ListenError(str(error)) from error
         calls = self.gateway.limits.max_concurrent_calls
-        self._grpc = GrpcServer(public_services(self.gateway), self._identity, calls=calls, share_port=share_ports)
+        self._grpc = GrpcServer(
+            public_services(self.gateway, self.live), self._identity, calls=calls, share_port=share_ports
+        )
         self._rest = RestServer(
             rest_app(self.gateway, self._identity, ready=lambda: self._ready, portkey=self._portkey),
             share_port=share_ports,
@@ -183,6 +187,7 @@ class App:
             grace: Seconds calls in progress have.
         """
         self._ready = False
+        self.live.go_away(grace)
         doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
         await asyncio.gather(*doors)
         # Last, so that operators can see, and end, what holds up the others.

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 from grpc import aio
 from voxgate.transcription.v1 import transcription_service_pb2 as api
@@ -18,6 +18,7 @@ from voxgate_server.edges.header_options import header_options
 from voxgate_server.edges.intake import answer_while_receiving
 from voxgate_server.errors import InvalidRequest, NotInThisRelease, UploadIdle, VoxgateError
 from voxgate_server.gateway import Gateway
+from voxgate_server.live import LiveRoom
 
 __all__ = ["TranscriptionServicer"]
 
@@ -31,8 +32,9 @@ _SLICE = 256 * 1024
 class TranscriptionServicer(TranscriptionServiceServicer):
     """Answers transcription calls."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, live: LiveRoom) -> None:
         self._gateway = gateway
+        self._live = live
 
     async def Transcribe(self, request: api.TranscribeRequest, context: _Context) -> api.TranscribeResponse:  # noqa: N802
         """A whole recording in, the whole transcript out."""
@@ -65,26 +67,28 @@ class TranscriptionServicer(TranscriptionServiceServicer):
                 async for event in events:
                     yield api.TranscribeEventsResponse(event=event)
 
-    async def TranscribeLive(  # type: ignore[override]  # noqa: N802
+    async def TranscribeLive(  # noqa: N802
         self, request_iterator: AsyncIterator[api.TranscribeLiveRequest], context: _Context
-    ) -> NoReturn:
-        """Not part of this release."""
-        raise NotInThisRelease("TranscribeLive is not part of this release; TranscribeUpload takes recordings.")
+    ) -> AsyncIterator[api.TranscribeLiveResponse]:
+        """Speech in while it is spoken, the transcript of each turn out."""
+        rpc = current_rpc()
+        messages = _with_options(request_iterator, context)
+        events = self._live.run(messages, rpc, surface="grpc", seconds_left=_seconds_left(context))
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
 
     @contextlib.contextmanager
     def _opened(
         self, config: TranscriptionConfig, audio: AudioHeader, context: _Context, *, streamed: bool = False
     ) -> Iterator[Call]:
         rpc = current_rpc()
-        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        if options := header_options(headers):
-            options.apply(config)
-        remaining = context.time_remaining()
+        _apply_options(config, context)
         call = self._gateway.open(
             request_id=rpc.request_id,
             caller=rpc.caller,
             audio=audio,
-            seconds_left=None if remaining is None else max(remaining - _DEADLINE_MARGIN, 0),
+            seconds_left=_seconds_left(context),
             streamed=streamed,
             surface="grpc",
             method=rpc.method,
@@ -130,6 +134,26 @@ class TranscriptionServicer(TranscriptionServiceServicer):
             session.end()
             return None
         return session.feed(message)
+
+
+def _apply_options(config: TranscriptionConfig, context: _Context) -> None:
+    headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    if options := header_options(headers):
+        options.apply(config)
+
+
+async def _with_options(
+    messages: AsyncIterator[api.TranscribeLiveRequest], context: _Context
+) -> AsyncIterator[api.TranscribeLiveRequest]:
+    async for message in messages:
+        if message.HasField("start"):
+            _apply_options(message.start.config, context)
+        yield message
+
+
+def _seconds_left(context: _Context) -> float | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else max(remaining - _DEADLINE_MARGIN, 0)
 
 
 def _header(audio: AudioSource) -> AudioHeader:

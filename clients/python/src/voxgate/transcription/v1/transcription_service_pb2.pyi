@@ -346,7 +346,7 @@ class LiveStart(message.Message):
 
     @builtins.property
     def turn_detection(self) -> TurnDetection:
-        """How turns are found. Absent means server_vad with its defaults."""
+        """How turns are found. Absent means server_vad with its defaults; its silence_duration_ms is 500 here."""
 
     def __init__(
         self,
@@ -729,7 +729,9 @@ class PartialText(message.Message):
 
 @typing.final
 class TurnDelta(message.Message):
-    """TurnDelta is text of a committed turn."""
+    """TurnDelta is text of a committed turn. A `provider_switched` notice voids the deltas of the turn that is not complete
+    yet; `turn_completed` always has the whole text.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -787,21 +789,51 @@ class TurnCompleted(message.Message):
 
     ITEM_ID_FIELD_NUMBER: builtins.int
     TRANSCRIPTION_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Id of the turn."""
     @builtins.property
     def transcription(self) -> transcription_pb2.Transcription:
-        """The transcript of the turn, with times since the start of the session."""
+        """The transcript of the turn, with times since the start of the session. Without text when there is an error."""
+
+    @builtins.property
+    def error(self) -> TurnError:
+        """Why the turn could not be recognised. Absent when it was."""
 
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         transcription: transcription_pb2.Transcription | None = ...,
+        error: TurnError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["transcription", b"transcription"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["error", b"error", "transcription", b"transcription"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["item_id", b"item_id", "transcription", b"transcription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["error", b"error", "item_id", b"item_id", "transcription", b"transcription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TurnError(message.Message):
+    """TurnError says why a turn could not be recognised."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """As in ErrorReason without its prefix."""
+    message: builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
