@@ -40,7 +40,7 @@ from voxgate_server.errors import (
     UnsupportedParameter,
 )
 from voxgate_server.providers.base import Attempt
-from voxgate_server.providers.local.utterance import Utterance
+from voxgate_server.providers.local.utterance import Partial, Utterance
 
 __all__ = ["PocketsphinxProvider", "missing_packages"]
 
@@ -126,6 +126,7 @@ class PocketsphinxProvider:
             languages=["en"],
             options=["language", "languages", "timestamp_granularities"],
             streaming=True,
+            live=True,
             max_audio_duration=Duration(seconds=int(max_audio_seconds)),
             media_types=_MEDIA_TYPES,
         )
@@ -166,15 +167,16 @@ class PocketsphinxProvider:
             VoxgateError: What the spool's cursor raised, unchanged.
         """
         _check_options(attempt.config)
-        start = Start(self._max_audio_seconds, _raw_audio(attempt.audio))
+        raw = _raw_audio(attempt.audio)
+        start = Start(self._max_audio_seconds, raw, partials=attempt.on_partial is not None and _is_plain(raw))
         attempt.dropped_params += _unusable(attempt.config)
         if self._pool.spare < 2:
             # The last free worker is for recordings that are there: slow uploads would otherwise hold up everybody.
-            await _whole(attempt)
+            start.partials &= not await self._whole(attempt)
         async with self._pool.lease(attempt.deadline) as lease:
             feeder = asyncio.create_task(lease.worker.feed(start, attempt.spool), name="voxgate-local-feed")
             try:
-                async with contextlib.aclosing(_answer(lease, feeder, attempt.deadline)) as events:
+                async with contextlib.aclosing(_answer(lease, feeder, attempt)) as events:
                     async for event in events:
                         yield event
             finally:
@@ -182,26 +184,35 @@ class PocketsphinxProvider:
                 await asyncio.wait([feeder])
                 _error_of(feeder)  # or asyncio complains that nobody asked
 
+    async def _whole(self, attempt: Attempt) -> bool:
+        """Waits until the recording is complete (True) or two workers are free."""
+        whole = asyncio.create_task(attempt.spool.wait_finished())
+        spare = asyncio.create_task(self._pool.wait_spare(2))
+        try:
+            left = max(attempt.deadline - time.monotonic(), 0)
+            done, _ = await asyncio.wait((whole, spare), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise ProviderTimeout("local: the recording was not complete in time.")
+            if whole in done:
+                whole.result()
+            return whole in done
+        finally:
+            for task in (whole, spare):
+                task.cancel()
+            await asyncio.gather(whole, spare, return_exceptions=True)
+
     async def aclose(self) -> None:
         """Ends all workers and waits until they are gone."""
         await self._pool.aclose()
 
 
-async def _whole(attempt: Attempt) -> None:
-    try:
-        async with asyncio.timeout(attempt.deadline - time.monotonic()):
-            await attempt.spool.wait_finished()
-    except TimeoutError:
-        raise ProviderTimeout("local: the recording was not complete in time.") from None
-
-
 async def _answer(
-    lease: Lease, feeder: asyncio.Task[None], deadline: float
+    lease: Lease, feeder: asyncio.Task[None], attempt: Attempt
 ) -> AsyncGenerator[TranscriptionEvent, None]:
     result = Transcription(task="transcribe", language="en")
     while True:
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(attempt.deadline - time.monotonic()):
                 kind, payload = await lease.worker.receive()
         except TimeoutError:
             raise ProviderTimeout("local: the recording was not recognised in time.") from None
@@ -210,6 +221,10 @@ async def _answer(
                 raise error from None
             raise
         match kind:
+            case Kind.PARTIAL:
+                partial = msgspec.json.decode(payload, type=Partial)
+                if attempt.on_partial is not None:
+                    attempt.on_partial(partial.text, partial.seconds)
             case Kind.UTTERANCE:
                 text = _add(result, msgspec.json.decode(payload, type=Utterance))
                 yield TranscriptionEvent(delta=TextDelta(delta=text if len(result.segments) == 1 else f" {text}"))
@@ -293,3 +308,8 @@ def _raw_audio(audio: AudioHeader) -> RawAudio | None:
     if raw.encoding not in _RAW_FORMATS:
         raise InvalidRequest("raw_format.encoding must be set.", param="raw_format")
     return RawAudio(_RAW_FORMATS[raw.encoding], raw.sample_rate_hertz, raw.channel_count or 1)
+
+
+def _is_plain(raw: RawAudio | None) -> bool:
+    """Whether it can be read without a decoder, which reads ahead."""
+    return raw is not None and (raw.format, raw.channels) == ("s16le", 1)

@@ -8,7 +8,7 @@ from voxgate_server.audio.isolation.frames import SAMPLE_RATE
 from voxgate_server.providers.local.endpointing import Stretch
 from voxgate_server.providers.local.utterance import Utterance, Word
 
-__all__ = ["Recogniser"]
+__all__ = ["Listener", "Recogniser"]
 
 _FRAMES_PER_SECOND = 100
 _VARIANT = re.compile(r"\(\d+\)$")
@@ -49,3 +49,28 @@ class Recogniser:
                 )
             )
         return Utterance(words)
+
+
+class Listener:
+    """Understands speech while it arrives, quickly and not too well: nothing can be normalised over what is to come."""
+
+    def __init__(self) -> None:
+        # Second and third pass would begin only when the utterance is over.
+        self._decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", fwdflat=False, bestpath=False)
+        self._listening = False
+
+    def begin(self) -> None:
+        """Something new is said."""
+        if self._listening:
+            self._decoder.end_utt()
+        self._decoder.start_utt()
+        self._listening = True
+
+    def hear(self, pcm: bytes) -> str:
+        """Takes the next samples and gives the text since `begin`, as it seems by now."""
+        self._decoder.process_raw(pcm)
+        hypothesis = self._decoder.hyp()
+        if hypothesis is None:
+            return ""
+        words = hypothesis.hypstr.split()
+        return " ".join(_VARIANT.sub("", word) for word in words if not word.startswith(("<", "[", "+")))

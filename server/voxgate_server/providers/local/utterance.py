@@ -2,7 +2,7 @@
 
 import msgspec
 
-__all__ = ["Utterance", "Word"]
+__all__ = ["Partial", "Utterance", "Word"]
 
 
 class Word(msgspec.Struct):
@@ -12,6 +12,14 @@ class Word(msgspec.Struct):
     start: float
     end: float
     confidence: float
+
+
+class Partial(msgspec.Struct):
+    """What was understood so far of a recording that is still arriving."""
+
+    text: str
+    seconds: float
+    """Of how much of it."""
 
 
 class Utterance(msgspec.Struct):
