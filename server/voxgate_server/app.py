@@ -23,7 +23,7 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
-from voxgate_server.live import LiveRoom
+from voxgate_server.live import LiveLimits, LiveRoom
 from voxgate_server.providers.registry import build_for_caller, build_provider, provider_names
 from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
 from voxgate_server.routing.health import Health, HealthSettings
@@ -99,7 +99,7 @@ class App:
                 allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,
             ),
         )
-        self.live = LiveRoom(self.gateway)
+        self.live = LiveRoom(self.gateway, LiveLimits(**settings.live.model_dump()))
         self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _factory_for_callers(resolver))
         self._identity = Identity(
             config.master_key.get_secret_value() if config.master_key else None,
