@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from tests.live.calling import MANUAL, chunk, chunks, eventually, finish, info, live, reason, silence, start
+from tests.live.calling import COMMIT, MANUAL, chunk, chunks, eventually, finish, info, live, reason, silence, start
 from tests.live.listening_emulator import ListeningEmulator
 from tests.providers import beeps
-from tests.providers.openai_emulator import hang, ok
-from tests.running import Gateway, openai_config, running
+from tests.providers.openai_emulator import hang, ok, raw
+from tests.running import METADATA, Gateway, openai_config, running
 
 
 @pytest.fixture
@@ -147,3 +149,33 @@ async def test_a_session_of_an_operator_s_choice_is_ended(emulator: ListeningEmu
         assert reason(caught.value) == "CANCELLED"
         await asyncio.wait_for(record.peer_closed.wait(), 30)
         await eventually(lambda: not gateway.app.gateway.calls_in_progress)
+
+
+async def test_a_client_that_reads_nothing_is_ended(emulator: ListeningEmulator, tmp_path: Path):
+    emulator.script(*[raw(json.dumps({"text": "word " * 20_000}))] * 200)
+    async with limited(emulator, tmp_path, "unread_seconds: 0.5") as gateway:
+        call = gateway.stub.TranscribeLive(metadata=METADATA)
+        await call.write(start(options=MANUAL))
+        await eventually(lambda: len(gateway.app.live) == 1)
+
+        async def send() -> None:
+            for _ in range(200):
+                await call.write(chunk(SPEECH[:8000]))
+                await call.write(COMMIT)
+
+        sending = asyncio.create_task(send())
+        await eventually(lambda: not len(gateway.app.live) and not gateway.app.gateway.calls_in_progress)
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("voxgate-live")]
+        # The connection itself takes some 4 MiB, turns of 100 kB; what is taken beyond that is bounded.
+        assert len(emulator.records) < 120
+        await asyncio.wait_for(_not_ok(call), 30)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _not_ok(call: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in call:
+            pass
+    assert reason(caught.value) == "CANCELLED"
+    assert "read nothing for 0.5 s" in (caught.value.details() or "")

@@ -74,15 +74,20 @@ class Outbox:
         except TimeoutError:
             raise Cancelled(f"The client has read nothing for {self._patience:g} s.") from None
 
-    def close(self, error: BaseException | None = None) -> None:
+    def close(self, error: BaseException | None = None) -> bool:
         """Ends the events, after those that are still to be taken. The first time counts.
 
         Args:
             error: What the reader is told after them; None: it is a good end.
+
+        Returns:
+            Whether this was the first time.
         """
-        if not self._closed:
-            self._closed, self._error = True, error
-            self._changed.set()
+        if self._closed:
+            return False
+        self._closed, self._error = True, error
+        self._changed.set()
+        return True
 
     @property
     def next_sequence(self) -> int:

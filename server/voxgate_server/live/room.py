@@ -20,7 +20,7 @@ from voxgate_server.gateway import Gateway
 from voxgate_server.live.calls import TurnCalls, opened
 from voxgate_server.live.complete import complete_recording
 from voxgate_server.live.intake import LiveIntake, Started
-from voxgate_server.live.session import LiveLimits, LiveSession, next_message
+from voxgate_server.live.session import HangUp, LiveLimits, LiveSession, next_message
 from voxgate_server.live.turns import TurnStream
 
 __all__ = ["LiveLimits", "LiveRoom"]
@@ -67,6 +67,7 @@ class LiveRoom:
         *,
         surface: str,
         seconds_left: float | None = None,
+        hang_up: HangUp | None = None,
     ) -> AsyncGenerator[TranscribeLiveResponse, None]:
         """One session, from `start` to `done`.
 
@@ -77,6 +78,7 @@ class LiveRoom:
             request: Who asks.
             surface: Where it comes in, for the records.
             seconds_left: Until the caller's own deadline; None when it has none.
+            hang_up: Tells a client that reads nothing why it is left, where the iterator cannot; may take for ever.
 
         Raises:
             VoxgateError: The session has failed.
@@ -94,7 +96,7 @@ class LiveRoom:
             if start.processing == AUDIO_PROCESSING_COMPLETE:
                 events = complete_recording(self._gateway, call, intake, messages)
             else:
-                events = self._live(messages, request, start, intake, seconds_left)
+                events = self._live(messages, request, start, intake, seconds_left, hang_up)
             async with contextlib.aclosing(events):
                 async for event in events:
                     yield event
@@ -106,10 +108,13 @@ class LiveRoom:
         start: LiveStart,
         intake: LiveIntake,
         seconds_left: float | None,
+        hang_up: HangUp | None,
     ) -> AsyncGenerator[TranscribeLiveResponse, None]:
         session_id = f"live_{secrets.token_hex(16)}"
         stream = self._stream(request, start, intake.sample_rate)
-        session = LiveSession(session_id, request, start, intake, stream, self.limits, seconds_left=seconds_left)
+        session = LiveSession(
+            session_id, request, start, intake, stream, self.limits, seconds_left=seconds_left, hang_up=hang_up
+        )
         self._sessions[session_id] = session
         try:
             await session.start()

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -19,7 +19,7 @@ from voxgate.transcription.v1.transcription_service_pb2 import (
 )
 
 from voxgate_server.call import RequestContext
-from voxgate_server.errors import DeadlineExceeded, Overloaded, UploadIdle, VoxgateError
+from voxgate_server.errors import Cancelled, DeadlineExceeded, Overloaded, UploadIdle, VoxgateError
 from voxgate_server.live.intake import (
     Cleared,
     Committed,
@@ -33,12 +33,15 @@ from voxgate_server.live.outbox import Outbox
 from voxgate_server.live.transcript import SessionTranscript
 from voxgate_server.live.turns import TurnStream
 
-__all__ = ["LiveLimits", "LiveSession", "next_message"]
+__all__ = ["HangUp", "LiveLimits", "LiveSession", "next_message"]
 
 _NOTICE_SECONDS = 10.0
 """How long before its end a session is told of it, where there is that much time."""
+_HANG_UP_SECONDS = 1.0
 _FAREWELL = 0.5
 """Share of the time that is left at which no more audio is taken, so that the last turns can be recognised."""
+
+HangUp = Callable[[VoxgateError], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class LiveSession:
         stream: Recognises.
         limits: What it may use.
         seconds_left: Until the caller's own deadline; None when it has none.
+        hang_up: Tells a client that reads nothing why it is left, and may take for ever.
     """
 
     def __init__(
@@ -84,9 +88,11 @@ class LiveSession:
         limits: LiveLimits,
         *,
         seconds_left: float | None = None,
+        hang_up: HangUp | None = None,
     ) -> None:
         self.id = session_id
         self.request = request
+        self._hang_up = hang_up
         self._intake = intake
         self.stream = stream
         self._limits = limits
@@ -100,6 +106,8 @@ class LiveSession:
         """Why it ends before the caller said so."""
         self._going_away: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._owner: asyncio.Task[Any] | None = None
+        """Passes the events on."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -117,6 +125,7 @@ class LiveSession:
         Raises:
             VoxgateError: The session has failed.
         """
+        self._owner = asyncio.current_task()
         self._reading = self._task(self._read(messages), "read")
         async with contextlib.aclosing(self._outbox.events()) as events:
             async for event in events:
@@ -159,7 +168,7 @@ class LiveSession:
         except UploadIdle as error:
             await self._end(error)
         except Exception as error:
-            self._outbox.close(error)
+            self._fail(error)
 
     async def _act(self, action: Started | Samples | RecordingBytes | Committed | Cleared | Finished) -> None:
         match action:
@@ -200,7 +209,7 @@ class LiveSession:
                 await self._outbox.put(TranscribeLiveResponse(done=SessionDone(transcription=whole)))
             self._outbox.close(self._ending)
         except Exception as error:
-            self._outbox.close(error)
+            self._fail(error)
 
     async def _age(self) -> None:
         left = self._deadline - time.monotonic()
@@ -218,8 +227,8 @@ class LiveSession:
             await self._outbox.put(TranscribeLiveResponse(notice=notice))
             await asyncio.sleep(seconds * _FAREWELL)
             await self._end(error)
-        except VoxgateError as failure:
-            self._outbox.close(failure)
+        except Exception as failure:
+            self._fail(failure)
 
     async def _end(self, error: VoxgateError) -> None:
         """Takes no more audio; what was said is still transcribed and told, before the error is."""
@@ -229,6 +238,20 @@ class LiveSession:
                 self._reading.cancel()
                 await asyncio.gather(self._reading, return_exceptions=True)
             await self.stream.finish()
+
+    def _fail(self, error: Exception) -> None:
+        first = self._outbox.close(error)
+        if first and isinstance(error, Cancelled):
+            self._task(self._hang_up_on(error), "hang-up")
+
+    async def _hang_up_on(self, error: Cancelled) -> None:
+        """Ends the connection of a client that reads nothing. Whoever passes the events on waits for it as well."""
+        if self._hang_up is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HANG_UP_SECONDS):
+                    await self._hang_up(error)
+        if self._owner is not None:
+            self._owner.cancel()
 
     def _task(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"voxgate-live-{name}")

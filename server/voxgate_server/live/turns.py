@@ -25,6 +25,10 @@ from voxgate_server.live.transcript import shift
 
 __all__ = ["Turn", "TurnStream"]
 
+_TURNS = 32
+"""Turns that may be under way, however short."""
+_EVENTS = 64
+"""Events that may wait to be taken before no more audio is."""
 _FAILURES = 3
 """Turns in a row that cannot be recognised before the stream fails."""
 
@@ -153,9 +157,7 @@ class TurnStream:
         Raises:
             AudioTooLarge: The turn, which only the caller can end, has reached its limit.
         """
-        while self.backlog_seconds > self._longest_backlog:
-            self._progress.clear()
-            await self._progress.wait()
+        await self._room()
         self._apply(self._detector.feed(pcm))
         if self._open is not None and self._seconds(self._open) > self._longest_seconds + 1:
             raise AudioTooLarge(
@@ -166,6 +168,7 @@ class TurnStream:
 
     async def commit(self) -> None:
         """See LiveStream."""
+        await self._room()
         self._apply(self._detector.commit())
 
     async def clear(self) -> None:
@@ -179,7 +182,7 @@ class TurnStream:
 
     async def finish(self) -> None:
         """See LiveStream."""
-        await self.commit()
+        self._apply(self._detector.commit())
         self._finishing = True
         self._flush()
 
@@ -190,6 +193,7 @@ class TurnStream:
             VoxgateError: Several turns in a row, or all there were, could not be recognised.
         """
         while (event := await self._out.get()) is not None:
+            self._progress.set()
             if isinstance(event, BaseException):
                 raise event
             yield event
@@ -199,6 +203,12 @@ class TurnStream:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _room(self) -> None:
+        """Waits while too much is still to be recognised, or to be taken."""
+        while self.backlog_seconds > self._longest_backlog or len(self._turns) > _TURNS or self._out.qsize() > _EVENTS:
+            self._progress.clear()
+            await self._progress.wait()
 
     def _apply(self, events: Iterator[TurnEvent]) -> None:
         for event in events:

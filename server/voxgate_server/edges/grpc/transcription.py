@@ -13,6 +13,7 @@ from voxgate.transcription.v1.transcription_service_pb2_grpc import Transcriptio
 
 from voxgate_server.call import Call
 from voxgate_server.edges.grpc.fence import current_rpc
+from voxgate_server.edges.grpc.status import abort
 from voxgate_server.edges.grpc.upload import UploadBytes, UploadFinished, UploadSession, UploadStarted
 from voxgate_server.edges.header_options import header_options
 from voxgate_server.edges.intake import answer_while_receiving
@@ -73,7 +74,13 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         """Speech in while it is spoken, the transcript of each turn out."""
         rpc = current_rpc()
         messages = _with_options(request_iterator, context)
-        events = self._live.run(messages, rpc, surface="grpc", seconds_left=_seconds_left(context))
+
+        async def hang_up(error: VoxgateError) -> None:
+            with contextlib.suppress(aio.AbortError):
+                await abort(context, error, rpc.request_id)
+
+        seconds_left = _seconds_left(context)
+        events = self._live.run(messages, rpc, surface="grpc", seconds_left=seconds_left, hang_up=hang_up)
         async with contextlib.aclosing(events):
             async for event in events:
                 yield event
