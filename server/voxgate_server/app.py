@@ -190,6 +190,7 @@ class App:
         self.live.go_away(grace)
         doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
         await asyncio.gather(*doors)
+        await self.live.aclose()
         # Last, so that operators can see, and end, what holds up the others.
         if self._admin is not None:
             await self._admin.stop(min(grace, _ADMIN_FAREWELL_SECONDS))

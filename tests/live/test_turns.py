@@ -228,7 +228,7 @@ async def test_a_client_that_goes_away_ends_the_work(gateway: Gateway, emulator:
         record = await emulator.record()
         await asyncio.wait_for(record.body_ended.wait(), SECONDS)
     await asyncio.wait_for(record.peer_closed.wait(), SECONDS)
-    await eventually(lambda: not gateway.app.gateway.calls_in_progress and not len(gateway.app.live))
+    await eventually(lambda: not gateway.app.gateway.calls_in_progress and not gateway.app.live.connected)
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("voxgate-live")]
 
 

@@ -38,14 +38,15 @@ class PcmReader:
         self._tables = _DECODERS[raw.encoding]
         self._channels = raw.channel_count or 1
         self._group = self._channels * (1 if self._tables else SAMPLE_BYTES)
-        self._rest = b""
+        self.rest = b""
+        """Bytes that do not make a whole sample yet."""
 
     def feed(self, data: bytes) -> bytes:
         """The samples that are complete with these bytes."""
-        if self._rest:
-            data = self._rest + data
+        if self.rest:
+            data = self.rest + data
         whole = len(data) - len(data) % self._group
-        data, self._rest = data[:whole], data[whole:]
+        data, self.rest = data[:whole], data[whole:]
         if self._tables is not None:
             low, high = self._tables
             samples = bytearray(SAMPLE_BYTES * len(data))

@@ -122,10 +122,12 @@ class LiveIntake:
             error.args = (error.message,)
             raise
 
-    def reconnected(self, message: TranscribeLiveRequest) -> None:
-        """The caller is back on another stream, which this message has begun; what was sent before counts."""
-        assert message.HasField("start")
+    def reconnected(self) -> None:
+        """The caller is back on another stream, which `start` has begun. All whole samples from before count."""
         self._messages = 1
+        if self._reader is not None:
+            self._size -= len(self._reader.rest)
+            self._reader.rest = b""
 
     def _feed(self, message: TranscribeLiveRequest) -> Iterator[Action]:
         kind = message.WhichOneof("payload")
@@ -165,7 +167,7 @@ class LiveIntake:
             case mode if mode in {AUDIO_PROCESSING_UNSPECIFIED, AUDIO_PROCESSING_REALTIME}:
                 self._read_live(start)
             case mode if mode == AUDIO_PROCESSING_COMPLETE:
-                for name in ("turn_detection", "resume_session_id"):
+                for name in ("turn_detection", "resume_session_id", "resume_sequence"):
                     if start.HasField(name):
                         raise InvalidRequest(
                             f"has {name}, which means nothing for a recording that is processed when it is complete.",
@@ -220,8 +222,11 @@ class LiveIntake:
         if self._reader is None:
             yield RecordingBytes(data)
             return
-        self._digest.update(data)
-        yield from self._sliced(self._reader.feed(data))
+        before = self._reader.rest
+        samples = self._reader.feed(data)
+        taken = before + data if before else data
+        self._digest.update(memoryview(taken)[: len(taken) - len(self._reader.rest)])
+        yield from self._sliced(samples)
 
     def _silence(self, milliseconds: int) -> Iterator[Action]:
         self._need_turns("silence")
@@ -261,7 +266,9 @@ class LiveIntake:
                 param="finish.size_bytes",
                 metadata={"received_bytes": str(self._size)},
             )
-        if trailer.HasField("sha256") and trailer.sha256 != self._digest.digest():
+        digest = self._digest.copy()
+        digest.update(self._reader.rest)
+        if trailer.HasField("sha256") and trailer.sha256 != digest.digest():
             raise ChecksumMismatch("has another SHA-256 than the audio that came.", param="finish.sha256")
 
 

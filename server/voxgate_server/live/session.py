@@ -19,7 +19,7 @@ from voxgate.transcription.v1.transcription_service_pb2 import (
 )
 
 from voxgate_server.call import RequestContext
-from voxgate_server.errors import Cancelled, DeadlineExceeded, Overloaded, UploadIdle, VoxgateError
+from voxgate_server.errors import Cancelled, DeadlineExceeded, InvalidRequest, Overloaded, UploadIdle, VoxgateError
 from voxgate_server.live.intake import (
     Cleared,
     Committed,
@@ -38,6 +38,8 @@ __all__ = ["HangUp", "LiveLimits", "LiveSession", "next_message"]
 _NOTICE_SECONDS = 10.0
 """How long before its end a session is told of it, where there is that much time."""
 _HANG_UP_SECONDS = 1.0
+_TAKE_OVER_SECONDS = 5.0
+_HALF_CLOSED_SECONDS = 0.25
 _FAREWELL = 0.5
 """Share of the time that is left at which no more audio is taken, so that the last turns can be recognised."""
 
@@ -75,7 +77,6 @@ class LiveSession:
         stream: Recognises.
         limits: What it may use.
         seconds_left: Until the caller's own deadline; None when it has none.
-        hang_up: Tells a client that reads nothing why it is left, and may take for ever.
     """
 
     def __init__(
@@ -88,11 +89,13 @@ class LiveSession:
         limits: LiveLimits,
         *,
         seconds_left: float | None = None,
-        hang_up: HangUp | None = None,
     ) -> None:
         self.id = session_id
         self.request = request
-        self._hang_up = hang_up
+        self._hang_up: HangUp | None = None
+        self._options = start
+        self.detached = asyncio.Event()
+        """Its client is gone, and may come back."""
         self._intake = intake
         self.stream = stream
         self._limits = limits
@@ -106,30 +109,83 @@ class LiveSession:
         """Why it ends before the caller said so."""
         self._going_away: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
+        self.unread = False
+        """It has failed because its client reads nothing."""
         self._owner: asyncio.Task[Any] | None = None
         """Passes the events on."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Says that the session is open."""
-        await self._outbox.put(TranscribeLiveResponse(session_started=self._started()))
+        await self._outbox.put(TranscribeLiveResponse(session_started=self._started(self._seconds)))
         self._task(self._pump(), "pump")
         self._task(self._age(), "age")
 
-    async def run(self, messages: AsyncIterator[TranscribeLiveRequest]) -> AsyncGenerator[TranscribeLiveResponse, None]:
+    async def run(
+        self, messages: AsyncIterator[TranscribeLiveRequest], hang_up: HangUp | None
+    ) -> AsyncGenerator[TranscribeLiveResponse, None]:
         """The events of the session, while messages are taken.
 
         Args:
             messages: All after `start`.
+            hang_up: Tells a client that reads nothing why it is left, and may take for ever.
 
         Raises:
             VoxgateError: The session has failed.
         """
+        self._hang_up = hang_up
         self._owner = asyncio.current_task()
         self._reading = self._task(self._read(messages), "read")
         async with contextlib.aclosing(self._outbox.events()) as events:
             async for event in events:
                 yield event
+
+    async def detach(self) -> None:
+        """The client is gone: nothing is taken, recognised or told until it comes back."""
+        await self._stop_reading()
+        await self.stream.suspend()
+        self._owner = self._hang_up = None
+        self.detached.set()
+
+    async def reattach(self, start: LiveStart) -> TranscribeLiveResponse:
+        """The client is back.
+
+        Args:
+            start: What it says.
+
+        Returns:
+            What it has to be told first.
+
+        Raises:
+            InvalidRequest: It wants something else than before.
+            NotFound: An event it wants again is not kept any more.
+            Overloaded: The connection before could not be ended.
+        """
+        asked, own = LiveStart(), LiveStart()
+        asked.CopyFrom(start)
+        own.CopyFrom(self._options)
+        for options in (asked, own):
+            options.ClearField("resume_session_id")
+            options.ClearField("resume_sequence")
+        if asked != own:
+            raise InvalidRequest("A session is resumed with the options it was opened with.", param="resume_session_id")
+        if not self.detached.is_set():
+            # To this side the connection before may seem alive for a long time.
+            await self._hang_up_on(Cancelled("The session goes on over another connection."))
+            try:
+                async with asyncio.timeout(_TAKE_OVER_SECONDS):
+                    await self.detached.wait()
+            except TimeoutError:
+                raise Overloaded("The session's connection before has not ended yet.", retry_after=1) from None
+        if start.HasField("resume_sequence"):
+            self._outbox.rewind(start.resume_sequence)
+        self.detached.clear()
+        self._intake.reconnected()
+        await self.stream.resume()
+        started = self._started(self._deadline - time.monotonic())
+        return TranscribeLiveResponse(
+            sequence=self._outbox.next_sequence, cursors=self._outbox.cursors, session_started=started
+        )
 
     async def aclose(self) -> None:
         """Ends everything at once."""
@@ -149,9 +205,9 @@ class LiveSession:
         )
         self._task(self._leave(seconds, error), "leave")
 
-    def _started(self) -> SessionStarted:
+    def _started(self, seconds_left: float) -> SessionStarted:
         started = SessionStarted(session_id=self.id)
-        started.max_duration.CopyFrom(_duration(self._seconds))
+        started.max_duration.CopyFrom(_duration(max(seconds_left, 0.0)))
         return started
 
     async def _read(self, messages: AsyncIterator[TranscribeLiveRequest]) -> None:
@@ -164,6 +220,8 @@ class LiveSession:
                     continue
                 await self._outbox.room()
             if not self._intake.finished:
+                # A client that died has closed its side as well; this task then does not live to see the end of it.
+                await asyncio.sleep(_HALF_CLOSED_SECONDS)
                 await self.stream.finish()
         except UploadIdle as error:
             await self._end(error)
@@ -234,18 +292,24 @@ class LiveSession:
         """Takes no more audio; what was said is still transcribed and told, before the error is."""
         if self._ending is None:
             self._ending = error
-            if self._reading is not None and self._reading is not asyncio.current_task():
-                self._reading.cancel()
-                await asyncio.gather(self._reading, return_exceptions=True)
+            await self._stop_reading()
             await self.stream.finish()
+
+    async def _stop_reading(self) -> None:
+        if self._reading is not None and self._reading is not asyncio.current_task():
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
 
     def _fail(self, error: Exception) -> None:
         first = self._outbox.close(error)
         if first and isinstance(error, Cancelled):
+            self.unread = True
             self._task(self._hang_up_on(error), "hang-up")
 
     async def _hang_up_on(self, error: Cancelled) -> None:
         """Ends the connection of a client that reads nothing. Whoever passes the events on waits for it as well."""
+        # Its messages end with an error of their own, which is none of the session's.
+        await self._stop_reading()
         if self._hang_up is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_HANG_UP_SECONDS):

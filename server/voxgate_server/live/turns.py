@@ -9,6 +9,7 @@ from voxgate.transcription.v1.transcription_service_pb2 import (
     AudioCursors,
     AudioDropped,
     PartialText,
+    ProviderSwitched,
     SessionNotice,
     SpeechStarted,
     SpeechStopped,
@@ -52,6 +53,8 @@ class Turn:
         """It was recognised, or cannot be."""
         self.error: VoxgateError | None = None
         """Why it cannot be."""
+        self.told = False
+        """Some of its text was told."""
         self.partials = 0
         self.partial = ""
         """What was understood of it last."""
@@ -142,7 +145,7 @@ class TurnStream:
         self._open: Turn | None = None
         self._count = self._completed = self._failures = 0
         self._failure: VoxgateError | None = None
-        self._finishing = False
+        self._finishing = self._suspended = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._out: asyncio.Queue[TranscribeLiveResponse | BaseException | None] = asyncio.Queue()
 
@@ -204,6 +207,28 @@ class TurnStream:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def suspend(self) -> None:
+        """Ends everything that costs something; what is not recognised yet will be after `resume`."""
+        self._suspended = True
+        await self.aclose()
+        for turn in self._turns:
+            if not turn.done:
+                turn.task = None
+                turn.pending.clear()
+
+    async def resume(self) -> None:
+        """Goes on where `suspend` has stopped."""
+        self._suspended = False
+        for turn in self._turns:
+            if not turn.done and (turn.committed or self._while_spoken):
+                if turn.told:
+                    # The text begins anew.
+                    void = ProviderSwitched(reason="CANCELLED")
+                    turn.pending.append(TranscribeLiveResponse(notice=SessionNotice(provider_switched=void)))
+                    turn.told = False
+                self._start(turn)
+        self._flush()
+
     async def _room(self) -> None:
         """Waits while too much is still to be recognised, or to be taken."""
         while self.backlog_seconds > self._longest_backlog or len(self._turns) > _TURNS or self._out.qsize() > _EVENTS:
@@ -243,6 +268,8 @@ class TurnStream:
         self._flush()
 
     def _start(self, turn: Turn) -> None:
+        if self._suspended:
+            return
         turn.task = asyncio.create_task(self._run(turn), name="voxgate-live-turn")
         self._tasks.add(turn.task)
         turn.task.add_done_callback(self._tasks.discard)
@@ -301,6 +328,7 @@ class TurnStream:
             turn = self._turns[0]
             while turn.pending:
                 event = turn.pending.popleft()
+                turn.told |= event.HasField("delta") or event.HasField("segment")
                 if event.HasField("turn_completed"):
                     event.cursors.final = turn.start + self._seconds(turn)
                 self._tell(event)
