@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import grpc
 import pytest
+from voxgate_server.live.turns import TurnStream
 
 from tests.live.calling import (
     CLEAR,
@@ -191,6 +192,7 @@ async def test_audio_that_comes_too_fast_is_held_back_and_nothing_is_lost(
         sending = tasks.create_task(session.send(*chunks(pcm, 64_000), finish(len(pcm))))
         reading = tasks.create_task(session.rest())
         (held,) = gateway.app.live.streams
+        assert isinstance(held, TurnStream)
         await eventually(lambda: held.backlog_seconds > 60)
         # The bound holds however long nobody answers: it is looked at again after everything that could go on did.
         for _ in range(20):
@@ -245,3 +247,36 @@ async def test_fallback_of_a_turn_is_silent(emulator: ListeningEmulator, tmp_pat
     assert [attempt.model for attempt in turn.transcription.extra_fields.attempts][-1] == "gpt-4o-transcribe"
     assert turn.transcription.text.split() == [word for word, _, _ in heard]
     assert session.of("done")[0].transcription.usage.tokens.total_tokens == 45
+
+
+async def test_a_session_s_turns_need_no_place_of_their_own(emulator: ListeningEmulator, tmp_path: Path):
+    pcm, heard = beeps.spoken(20)
+    config = openai_config(emulator.url, extra="voxgate:\n  limits: {max_concurrent_calls: 1}\n")
+    async with running(tmp_path, config) as gateway, live(gateway, start()) as session:
+        await session.until("session_started")
+        async with live(gateway, start()) as refused:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await refused.rest()
+            assert reason(caught.value) == "SERVER_OVERLOADED"
+        await session.send(*chunks(pcm), finish(len(pcm)))
+        await session.rest()
+    assert session.of("done")[0].transcription.text.split() == [word for word, _, _ in heard]
+
+
+async def test_a_turn_waits_where_there_is_no_room_for_it(emulator: ListeningEmulator, tmp_path: Path):
+    pcm, _ = beeps.spoken(5)
+    config = openai_config(emulator.url, extra=f"voxgate:\n  limits: {{spool_quota_bytes: {len(pcm) + 1000}}}\n")
+    released = asyncio.Event()
+    emulator.script(ok(until=released))
+    async with (
+        running(tmp_path, config) as gateway,
+        live(gateway, start(options=MANUAL), chunk(pcm), COMMIT, chunk(pcm), COMMIT) as session,
+    ):
+        await session.until("turn_committed")
+        await session.until("turn_committed")
+        await (await emulator.record()).body_ended.wait()
+        released.set()
+        await session.send(finish(2 * len(pcm)))
+        await session.rest()
+    assert not [turn for turn in session.of("turn_completed") if turn.HasField("error")]
+    assert len(emulator.records) == 2

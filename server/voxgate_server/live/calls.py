@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import AsyncGenerator, Iterator
 
 from voxgate.transcription.v1.audio_pb2 import AUDIO_ENCODING_PCM_S16LE, AudioHeader, RawAudioFormat
@@ -19,7 +20,7 @@ from voxgate.transcription.v1.transcription_service_pb2 import (
 
 from voxgate_server.audio.pcm import wav
 from voxgate_server.call import Call, RequestContext
-from voxgate_server.errors import CallerError, VoxgateError
+from voxgate_server.errors import CallerError, Overloaded, VoxgateError
 from voxgate_server.gateway import Gateway, Planner
 from voxgate_server.live.turns import Turn
 from voxgate_server.providers.live import LiveProvider
@@ -32,6 +33,10 @@ _SLICE = 256 * 1024
 _PATIENT_SECONDS = 150.0
 """An attempt with a shorter limit than this does not begin before its turn is over: it would have to wait for it."""
 
+_CROWDED_SECONDS = 60.0
+"""How long a turn waits for room."""
+_CROWDED_PAUSE = 1.0
+
 
 @contextlib.contextmanager
 def opened(
@@ -43,6 +48,7 @@ def opened(
     surface: str,
     seconds_left: float | None = None,
     planner: Planner | None = None,
+    admitted: bool = False,
 ) -> Iterator[Call]:
     """A call of the current task, planned and afterwards closed.
 
@@ -54,6 +60,7 @@ def opened(
         surface: Where it comes in.
         seconds_left: Until the caller's own deadline; None when it has none.
         planner: Decides instead of the router.
+        admitted: It is a part of another call in progress.
 
     Raises:
         VoxgateError: It is not admitted, or its options are wrong.
@@ -66,6 +73,7 @@ def opened(
         streamed=True,
         surface=surface,
         method=request.method,
+        admitted=admitted,
     )
     failure: BaseException | None = None
     try:
@@ -132,9 +140,26 @@ class TurnCalls:
             if said:
                 yield _switched(lost.attempts[-1].provider if lost.attempts else "", "", lost.reason)
         await turn.wait_committed()
-        async with contextlib.aclosing(self._whole(turn)) as events:
+        async with contextlib.aclosing(self._whole_in_the_end(turn)) as events:
             async for event in events:
                 yield event
+
+    async def _whole_in_the_end(self, turn: Turn) -> AsyncGenerator[TranscribeLiveResponse, None]:
+        """As `_whole`; while there is no room for it the turn waits, because nobody will say it again."""
+        give_up = time.monotonic() + _CROWDED_SECONDS
+        while True:
+            said = False
+            try:
+                async with contextlib.aclosing(self._whole(turn)) as events:
+                    async for event in events:
+                        said = True
+                        yield event
+                return  # noqa: TRY300 (an else would hide the loop)
+            except Overloaded as error:
+                wait = min(error.retry_after or 1.0, _CROWDED_PAUSE)
+                if said or time.monotonic() + wait > give_up:
+                    raise
+            await asyncio.sleep(wait)
 
     async def _spoken(self, turn: Turn) -> AsyncGenerator[TranscribeLiveResponse, None]:
         raw = RawAudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate_hertz=self._sample_rate, channel_count=1)
@@ -173,7 +198,7 @@ class TurnCalls:
                     yield event_of_turn(event, turn.item_id)
 
     def _opened(self, audio: AudioHeader, planner: Planner | None = None) -> contextlib.AbstractContextManager[Call]:
-        return opened(self._gateway, self._request, self._config, audio, surface="live", planner=planner)
+        return opened(self._gateway, self._request, self._config, audio, surface="live", planner=planner, admitted=True)
 
     def _live_hops(self, config: TranscriptionConfig) -> list[Hop]:
         """The plan for a turn that is still being spoken: at most the first hop's deployments that can do that."""

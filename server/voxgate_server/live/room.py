@@ -21,7 +21,7 @@ from voxgate_server.gateway import Gateway
 from voxgate_server.live.calls import TurnCalls, opened
 from voxgate_server.live.complete import complete_recording
 from voxgate_server.live.intake import LiveIntake, Started
-from voxgate_server.live.session import HangUp, LiveLimits, LiveSession, next_message
+from voxgate_server.live.session import HangUp, LiveLimits, LiveSession, SessionStream, next_message
 from voxgate_server.live.turns import TurnStream
 
 __all__ = ["LiveLimits", "LiveRoom"]
@@ -57,7 +57,7 @@ class LiveRoom:
         return len(self._sessions) - len(self._waiting)
 
     @property
-    def streams(self) -> list[TurnStream]:
+    def streams(self) -> list[SessionStream]:
         """What recognises, of every session."""
         return [session.stream for session in self._sessions.values()]
 

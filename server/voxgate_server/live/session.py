@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 from google.protobuf.duration_pb2 import Duration
 from voxgate.transcription.v1.transcription_service_pb2 import (
@@ -31,9 +31,9 @@ from voxgate_server.live.intake import (
 )
 from voxgate_server.live.outbox import Outbox
 from voxgate_server.live.transcript import SessionTranscript
-from voxgate_server.live.turns import TurnStream
+from voxgate_server.providers.live import LiveStream
 
-__all__ = ["HangUp", "LiveLimits", "LiveSession", "next_message"]
+__all__ = ["HangUp", "LiveLimits", "LiveSession", "SessionStream", "next_message"]
 
 _NOTICE_SECONDS = 10.0
 """How long before its end a session is told of it, where there is that much time."""
@@ -44,6 +44,20 @@ _FAREWELL = 0.5
 """Share of the time that is left at which no more audio is taken, so that the last turns can be recognised."""
 
 HangUp = Callable[[VoxgateError], Awaitable[None]]
+
+
+class SessionStream(LiveStream, Protocol):
+    """A stream that outlives its client for a while."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds of audio since speech was heard last; 0 where it is not listened for."""
+
+    async def suspend(self) -> None:
+        """Ends everything that costs something, and keeps all audio whose text is not final."""
+
+    async def resume(self) -> None:
+        """Goes on where `suspend` has stopped. Text of a turn that was told before it was complete is void."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,7 @@ class LiveSession:
         request: RequestContext,
         start: LiveStart,
         intake: LiveIntake,
-        stream: TurnStream,
+        stream: SessionStream,
         limits: LiveLimits,
         *,
         seconds_left: float | None = None,

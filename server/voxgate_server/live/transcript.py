@@ -1,6 +1,6 @@
 """The transcript of a session: turns put where they belong in it, and all of them together."""
 
-from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.config_pb2 import RESPONSE_FORMAT_TEXT, TranscriptionConfig
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 from voxgate.transcription.v1.transcription_service_pb2 import TranscribeLiveResponse
 
@@ -156,7 +156,8 @@ class SessionTranscript:
             for at, name in enumerate(("input_tokens", "output_tokens", "total_tokens"), 2):
                 setattr(whole.usage.tokens, name, sum(int(usage[at]) for usage in self._usages))
         has_times = bool(whole.segments or whole.diarized_segments)
-        document = render(whole, self._config.response_format) if has_times or not self._texts else None
+        plain = self._config.response_format == RESPONSE_FORMAT_TEXT
+        document = render(whole, self._config.response_format) if plain or has_times or not self._texts else None
         if document is not None:
             whole.rendered.CopyFrom(document)
         return whole

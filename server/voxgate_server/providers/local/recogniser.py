@@ -59,6 +59,14 @@ class Listener:
         self._decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL", fwdflat=False, bestpath=False)
         self._listening = False
 
+    def start_recording(self) -> None:
+        """Forgets what was learnt about the noise of the recording before."""
+        self.begin()
+        self._decoder.end_utt()
+        self._listening = False
+        self._decoder.start_stream()
+        self.begin()
+
     def begin(self) -> None:
         """Something new is said."""
         if self._listening:

@@ -35,7 +35,7 @@ class _Partials:
         self._certain: list[str] = []
         self._told = ""
         self._samples = 0
-        listener.begin()
+        listener.start_recording()
 
     def hear(self, pcm: bytes) -> None:
         """Takes the next samples."""
