@@ -60,22 +60,15 @@ class Listener:
         self._listening = False
 
     def start_recording(self) -> None:
-        """Forgets what was learnt about the noise of the recording before."""
-        self.begin()
-        self._decoder.end_utt()
-        self._listening = False
-        self._decoder.start_stream()
-        self.begin()
-
-    def begin(self) -> None:
-        """Something new is said."""
+        """Forgets the recording before, and what was learnt about its noise."""
         if self._listening:
             self._decoder.end_utt()
+        self._decoder.start_stream()
         self._decoder.start_utt()
         self._listening = True
 
     def hear(self, pcm: bytes) -> str:
-        """Takes the next samples and gives the text since `begin`, as it seems by now."""
+        """Takes the next samples and gives the text of the recording, as it seems by now."""
         self._decoder.process_raw(pcm)
         hypothesis = self._decoder.hyp()
         if hypothesis is None:

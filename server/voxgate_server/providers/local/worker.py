@@ -13,7 +13,7 @@ from voxgate_server.audio.isolation.frames import SAMPLE_RATE, Done, Kind  # noq
 from voxgate_server.audio.isolation.process import Job, serve  # noqa: E402
 from voxgate_server.providers.local.endpointing import Endpointer, Stretch  # noqa: E402
 from voxgate_server.providers.local.recogniser import Listener, Recogniser  # noqa: E402
-from voxgate_server.providers.local.utterance import Partial, Utterance  # noqa: E402
+from voxgate_server.providers.local.utterance import Partial  # noqa: E402
 
 __all__ = ["main"]
 
@@ -27,12 +27,11 @@ def main() -> None:
 
 
 class _Partials:
-    """Tells what was understood of a recording while it arrives: what is certain already, and the rest as it seems."""
+    """Tells what was understood of a recording while it arrives."""
 
     def __init__(self, job: Job, listener: Listener) -> None:
         self._job = job
         self._listener = listener
-        self._certain: list[str] = []
         self._told = ""
         self._samples = 0
         listener.start_recording()
@@ -40,15 +39,10 @@ class _Partials:
     def hear(self, pcm: bytes) -> None:
         """Takes the next samples."""
         self._samples += len(pcm) // 2
-        text = " ".join(filter(None, (*self._certain, self._listener.hear(pcm))))
+        text = self._listener.hear(pcm)
         if text != self._told:
             self._told = text
             self._job.tell(Kind.PARTIAL, Partial(text, round(self._samples / SAMPLE_RATE, 3)))
-
-    def recognised(self, utterance: Utterance) -> None:
-        """What was heard so far has this text for certain."""
-        self._certain.append(" ".join(word.word for word in utterance.words))
-        self._listener.begin()
 
 
 def _recognise(job: Job, recogniser: Recogniser, partials: _Partials | None) -> Done:
@@ -60,8 +54,6 @@ def _recognise(job: Job, recogniser: Recogniser, partials: _Partials | None) -> 
         utterance = recogniser.recognise(stretch)
         if utterance.words:
             job.tell(Kind.UTTERANCE, utterance)
-        if partials is not None:
-            partials.recognised(utterance)
 
     for pcm in _samples(job):
         samples += len(pcm) // 2
