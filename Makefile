@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 GEN := .tools/gen
+GENERATED := clients server/voxgate_server/providers/riva
 PIP := -m pip --disable-pip-version-check --no-input --quiet
 ARGS ?=
 
@@ -32,10 +33,11 @@ types: .venv/.dev
 
 gen: $(GEN)/.installed ## Regenerates the code made from the protos
 	$(GEN)/bin/buf generate
+	$(GEN)/bin/buf generate --template buf.gen.riva.yaml
 	$(GEN)/bin/python tools/tidy_gencode.py
 
 check-gen: gen ## Fails when checked-in generated code is not what the protos give
-	@git diff --exit-code --stat -- clients && test -z "$$(git ls-files --others --exclude-standard -- clients)" \
+	@git diff --exit-code --stat -- $(GENERATED) && test -z "$$(git ls-files --others --exclude-standard -- $(GENERATED))" \
 		|| { echo "generated code is stale: run 'make gen' and commit what changes" >&2; exit 1; }
 
 proto-baseline: $(GEN)/.installed ## At a release: makes the protos as they are the ones later changes must not break

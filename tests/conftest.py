@@ -1,5 +1,6 @@
 """Settings of all tests, and the check that none of them leaves a gRPC channel open."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ from hypothesis import settings
 # Other work on the same machine must not fail a test: no example has a time limit of its own.
 settings.register_profile("voxgate", deadline=None)
 settings.load_profile("voxgate")
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and what they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _open_channels: set[object] = set()
 

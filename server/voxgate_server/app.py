@@ -97,6 +97,7 @@ class App:
                 max_concurrent_calls=limits.max_concurrent_calls,
                 allow_raw_payloads=settings.debug.allow_raw_payloads,
                 allow_drills=config.general_settings.dangerously_allow_mock_testing_request_params,
+                sse_restart=settings.streaming.sse_restart,
             ),
         )
         self.live = LiveRoom(self.gateway, LiveLimits(**settings.live.model_dump()))
@@ -196,6 +197,7 @@ class App:
             await self._admin.stop(min(grace, _ADMIN_FAREWELL_SECONDS))
         await asyncio.gather(*(d.provider.aclose() for d in self.gateway.router.table.deployments()), *self._retiring)
         await self._portkey.aclose()
+        await self.gateway.aclose()
         self._spools.close()
 
     def _retire(self, deployment: Deployment) -> None:

@@ -17,6 +17,7 @@ from voxgate.transcription.v1.extra_fields_pb2 import (
     ExtraFields,
 )
 
+from voxgate_server.audio.convert import Converter
 from voxgate_server.call import Call
 from voxgate_server.errors import (
     DeadlineExceeded,
@@ -26,6 +27,7 @@ from voxgate_server.errors import (
     ProviderTimeout,
     VoxgateError,
 )
+from voxgate_server.fitting import fit
 from voxgate_server.providers.base import Attempt
 from voxgate_server.routing.route import Try
 from voxgate_server.telemetry.metrics import Metrics
@@ -44,7 +46,13 @@ _LONG = 5000
 
 
 async def run_attempt(
-    call: Call, step: Try, *, metrics: Metrics, show_payloads: bool, empty_is_failure: bool = False
+    call: Call,
+    step: Try,
+    *,
+    metrics: Metrics,
+    converter: Converter,
+    show_payloads: bool,
+    empty_is_failure: bool = False,
 ) -> AsyncGenerator[TranscriptionEvent, None]:
     """One attempt: its events, and an account of it in the call, in the deployment's health and in the metrics.
 
@@ -52,6 +60,7 @@ async def run_attempt(
         call: For whom.
         step: Whom to ask, and until when.
         metrics: Where it is counted.
+        converter: Converts audio that the provider does not take as it is.
         show_payloads: Raw requests and answers may be shown to the caller who asked for them.
         empty_is_failure: A transcript without text is one, unless a part of it went out already; the first one is
             kept as `call.empty`.
@@ -71,6 +80,7 @@ async def run_attempt(
         call.kind,
         on_partial=call.on_partial,
         max_audio_bytes=provider.capabilities.max_audio_bytes,
+        streamed=call.streamed,
     )
     report = attempt.report
     report.provider, report.model, report.retry_count = provider.name, provider.model, step.retry
@@ -85,6 +95,7 @@ async def run_attempt(
     try:
         if call.config.routing.mock_testing_fallbacks and len(call.attempts) == 1:
             await _drill(call, provider.name)
+        await fit(attempt, call, provider, converter)
         async with contextlib.aclosing(provider.transcribe(attempt)) as events:
             async for event in events:
                 if event.HasField("done"):
@@ -93,8 +104,9 @@ async def run_attempt(
                     if empty_is_failure and first and not event.done.transcription.text.strip():
                         call.empty = call.empty or answer
                         raise EmptyTranscript(f"{provider.name} heard nothing in the recording.")
-                    audio_seconds = event.done.transcription.duration or None
-                    yield await answer()
+                    whole = await answer()
+                    audio_seconds = whole.done.transcription.duration or None
+                    yield whole
                     return
                 if first and call.streamed:
                     event.extra_fields.CopyFrom(_provenance(call, attempt))
@@ -143,7 +155,6 @@ async def _complete(call: Call, attempt: Attempt, event: TranscriptionEvent, *, 
     transcription = event.done.transcription
     extra = _provenance(call, attempt)
     extra.attempts.extend(call.attempts)
-    extra.dropped_params.extend(attempt.dropped_params)
     if show_payloads:
         if attempt.raw_request is not None:
             extra.raw_request.CopyFrom(attempt.raw_request)
@@ -169,6 +180,7 @@ def _provenance(call: Call, attempt: Attempt) -> ExtraFields:
         provider=attempt.report.provider,
         original_model_requested=call.config.model,
         resolved_model_used=attempt.report.model,
+        dropped_params=attempt.dropped_params,
     )
     _set_latency(extra.latency, call.started)
     return extra

@@ -12,6 +12,7 @@ from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
 from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.extra_fields_pb2 import ProviderAttempt
 
+from voxgate_server.audio.convert import Conversion
 from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.sniff import AudioKind
 from voxgate_server.audio.spool import Spool
@@ -81,6 +82,8 @@ class Call:
     """What is going to be tried; planned from `config`. A new plan replaces the list, so that a run keeps its own."""
     kind: AudioKind | None = None
     """What the audio is, once its first bytes have told; None for headerless audio."""
+    converted: list[Conversion] = field(default_factory=list)
+    """The audio in other containers, as far as providers needed it. Closed with the call."""
     streamed: bool = False
     """The answer goes out as events."""
     takes_resets: bool = False
@@ -130,8 +133,10 @@ class Call:
 
     @property
     def recording(self) -> Recording:
-        """What is known of the audio by now."""
-        return Recording(max(self.spool.size, self.audio.size_bytes) or None, self.audio_seconds)
+        """What is known of the audio by now, or claimed by its header."""
+        seconds = self.audio_seconds if self.spool.finished else self.declared_seconds
+        media_type = None if self.kind is None else self.kind.media_type
+        return Recording(max(self.spool.size, self.audio.size_bytes) or None, seconds, media_type)
 
     def cancel(self) -> None:
         """Ends the call from outside, with everything done for it. A second time it does nothing."""

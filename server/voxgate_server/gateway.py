@@ -13,6 +13,7 @@ from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.attempts import deadline_passed, run_attempt
+from voxgate_server.audio.convert import Converter
 from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.sniff import HEAD_BYTES, describe, sniff
 from voxgate_server.audio.spool import SpoolStore
@@ -33,7 +34,7 @@ from voxgate_server.routing.router import Router, target_model
 from voxgate_server.streaming import resets, segments_of
 from voxgate_server.telemetry import get_logger
 from voxgate_server.telemetry.metrics import Metrics
-from voxgate_server.validation import validate
+from voxgate_server.validation import check_sound, validate
 
 __all__ = ["Gateway", "GatewayLimits", "Planner"]
 
@@ -63,6 +64,10 @@ class GatewayLimits:
     """Whether callers may see raw requests and answers."""
     allow_drills: bool = False
     """Whether callers without an admin key may ask for a failure (`mock_testing_fallbacks`)."""
+    unread_seconds: float = 30.0
+    """How long a caller may leave the events of a streamed answer unread."""
+    sse_restart: bool = False
+    """Whether server-sent events that were lost midway end in the whole text of another attempt, or in an error."""
 
 
 class Gateway:
@@ -75,6 +80,7 @@ class Gateway:
         self.limits = limits
         self.metrics = metrics or Metrics()
         self._spools = spools
+        self._converter = Converter(spools, max_bytes=limits.max_audio_bytes, temporary_directory=spools.directory)
         self.active = ActiveCalls()
         """The open calls."""
 
@@ -87,6 +93,10 @@ class Gateway:
     def spool_bytes(self) -> int:
         """Bytes of audio that open calls hold."""
         return self._spools.used_bytes
+
+    async def aclose(self) -> None:
+        """Ends the processes of the gateway's own. All calls have to be closed before."""
+        await self._converter.aclose()
 
     def models(self, caller: Caller) -> list[Model]:
         """What a caller can ask for, in order of the ids."""
@@ -143,6 +153,7 @@ class Gateway:
             max_bytes=self.limits.max_audio_bytes,
             expected_bytes=audio.size_bytes if audio.HasField("size_bytes") else None,
             observe=probe.feed,
+            verify=lambda size: check_sound(probe, size),
         )
         call = Call(
             request_id=request_id,
@@ -213,6 +224,8 @@ class Gateway:
         self.active.remove(call)
         spool_bytes, seconds = call.spool.size, time.monotonic() - call.started
         call.spool.close()
+        for conversion in call.converted:
+            conversion.close()
         asyncio.get_running_loop().call_soon(self._record, call, _outcome(error), spool_bytes, seconds)
 
     def _record(self, call: Call, outcome: str, spool_bytes: int, seconds: float) -> None:
@@ -229,6 +242,7 @@ class Gateway:
             audio_bytes=spool_bytes,
             audio_seconds=call.audio_seconds and round(call.audio_seconds, 3),
             seconds=round(seconds, 6),
+            **({"converted": [one.name for one in call.converted]} if call.converted else {}),
             **({"user": labels.user} if labels.user else {}),
         )
 
@@ -287,6 +301,8 @@ class Gateway:
                             route.succeeded()
                         for one in (*resets(void, generation), *([] if said else segments_of(call, event)), event):
                             one.sequence, sequence = sequence, sequence + 1
+                            if one.HasField("extra_fields"):
+                                one.extra_fields.chunk_index = one.sequence
                             said, void = True, None
                             yield one
                 return  # noqa: TRY300 (an else would hide the loop)
@@ -329,6 +345,7 @@ class Gateway:
             call,
             step,
             metrics=self.metrics,
+            converter=self._converter,
             show_payloads=self.limits.allow_raw_payloads,
             empty_is_failure=self.router.settings.empty_falls_back,
         )
@@ -354,6 +371,7 @@ class Gateway:
 def _outcome(error: BaseException | None) -> str:
     if error is None:
         return "ok"
-    if isinstance(error, asyncio.CancelledError):
+    # A stream whose caller does not take the next event is closed where it stands.
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return Cancelled.reason
     return error.reason if isinstance(error, VoxgateError) else type(error).__name__

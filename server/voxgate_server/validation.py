@@ -1,4 +1,4 @@
-"""The bounds of a request's options, whichever surface it came in by.
+"""The bounds of a request's options and of its audio, whichever surface it came in by.
 
 They are those the API's config.proto states. Every error names the field by its REST name.
 """
@@ -19,10 +19,14 @@ from voxgate.transcription.v1.config_pb2 import (
     TranscriptionTask,
 )
 
-from voxgate_server.errors import InvalidRequest, UnsupportedParameter
+from voxgate_server.audio.duration import DurationProbe
+from voxgate_server.errors import EmptyAudio, InvalidRequest, UnsupportedAudio, UnsupportedParameter
 
-__all__ = ["validate"]
+__all__ = ["check_sound", "validate"]
 
+_SHORTEST_SECONDS = 0.1
+_MUCH_BYTES = 64 * 1024
+"""What is larger may be damaged, but has more than a header."""
 _NAME_BYTES = 255
 _PROMPT_BYTES = 16 * 1024
 _KEYWORDS = 1000
@@ -35,6 +39,30 @@ _FORMATS = frozenset(ResponseFormat.values())
 _TASKS = frozenset(TranscriptionTask.values())
 _GRANULARITIES = frozenset(TimestampGranularity.values()) - {TIMESTAMP_GRANULARITY_UNSPECIFIED}
 _INCLUDES = frozenset(Include.values()) - {INCLUDE_UNSPECIFIED}
+
+
+def check_sound(probe: DurationProbe, size: int) -> None:
+    """Refuses a recording that has come to its end and has nothing in it that could be transcribed.
+
+    Args:
+        probe: Has seen all of it.
+        size: Its bytes.
+
+    Raises:
+        UnsupportedAudio: It is a film without sound.
+        EmptyAudio: It has a header and not a tenth of a second of sound.
+    """
+    if probe.is_soundless:
+        raise UnsupportedAudio(
+            "The file has no audio track, only pictures or text.", param="file", metadata={"detected": "video"}
+        )
+    seconds = probe.seconds() if size <= _MUCH_BYTES else None
+    if seconds is not None and seconds < _SHORTEST_SECONDS:
+        raise EmptyAudio(
+            f"The recording has {seconds:.3f} s of sound in it; the shortest that can be transcribed has "
+            f"{_SHORTEST_SECONDS} s.",
+            param="file",
+        )
 
 
 def validate(config: TranscriptionConfig, audio: AudioHeader) -> None:

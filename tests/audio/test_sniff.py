@@ -20,7 +20,7 @@ CONTAINERS = [
     ("ogg", "libopus", 48_000, "ogg", "audio/ogg"),
     ("ogg", "flac", 16_000, "ogg", "audio/ogg"),
     ("webm", "libopus", 48_000, "webm", "audio/webm"),
-    ("matroska", "libopus", 48_000, "webm", "audio/webm"),
+    ("matroska", "libopus", 48_000, "webm", "audio/x-matroska"),
     ("adts", "aac", 44_100, "aac", "audio/aac"),
     ("aiff", "pcm_s16be", 16_000, "aiff", "audio/aiff"),
     ("au", "pcm_mulaw", 8_000, "au", "audio/basic"),

@@ -118,6 +118,24 @@ class TestDefaults:
         assert [entry.model_name for entry in both.model_list] == ["pocketsphinx", "whisper-1", "nova-3"]
         assert both.fallbacks == {"whisper-1": ("pocketsphinx",), "nova-3": ("pocketsphinx",)}
 
+    @pytest.mark.parametrize(
+        ("variable", "model"),
+        [
+            ("ELEVENLABS_API_KEY", "elevenlabs/scribe_v2"),
+            ("ASSEMBLYAI_API_KEY", "assemblyai/universal-3-5-pro"),
+        ],
+    )
+    def test_other_providers_where_their_key_is(self, variable: str, model: str) -> None:
+        config = default_config({variable: "their-key"}).config
+        assert [entry.litellm_params.model for entry in config.model_list] == ["local/pocketsphinx", model]
+        name = config.model_list[1].model_name
+        assert name == model.partition("/")[2]
+        assert plain_key(config.model_list[1].litellm_params.api_key) == "their-key"
+        assert config.aliases["whisper-1"] == "pocketsphinx"
+        assert config.fallbacks == {name: ("pocketsphinx",)}
+        both = default_config({variable: "their-key", "OPENAI_API_KEY": "openai-key"}).config
+        assert both.fallbacks == {"whisper-1": ("pocketsphinx",), name: ("pocketsphinx",)}
+
     def test_the_key_of_the_environment_is_not_forgotten(self, load) -> None:
         assert plain_key(default_config({"LITELLM_MASTER_KEY": "k" * 32}).config.master_key) == "k" * 32
         assert default_config({"LITELLM_MASTER_KEY": "sk-1234"}).warnings[0].loud

@@ -232,3 +232,17 @@ class TestTable:
             for name, field in inner.items():
                 assert field.description, name
                 assert field.is_required() or "efault" in field.description or field.default is None, name
+
+
+def test_keys_of_single_adapters(write, load) -> None:
+    text = """
+        model_list:
+          - model_name: m
+            litellm_params: {model: faster_whisper/small, beam_size: 2, device: cpu, temprature: 0}
+    """
+    found = {report.path.rpartition(".")[2]: report for report in check(write(text))}
+    assert found["beam_size"].standing is Standing.HONOURED
+    assert found["beam_size"].note.startswith("for faster_whisper and sherpa_onnx; sent to the provider")
+    assert found["temprature"].standing is Standing.UNKNOWN
+    [entry] = load(text).config.model_list
+    assert entry.litellm_params.extras == {"beam_size": 2, "device": "cpu", "temprature": 0}

@@ -8,9 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from voxgate_server.providers import assemblyai
 
-from tests.providers import azure_emulator, deepgram_emulator, gemini_emulator, openai_emulator, vertex_emulator
+from tests.providers import (
+    assemblyai_emulator,
+    azure_emulator,
+    azure_speech_emulator,
+    deepgram_emulator,
+    elevenlabs_emulator,
+    gemini_emulator,
+    openai_emulator,
+    vertex_emulator,
+)
 from tests.providers.dialect_emulator import EMULATORS
 from tests.providers.emulator import Emulator
 from tests.running import KEY, Gateway, running
@@ -33,6 +44,8 @@ class Side:
     """SHA-256 of the recordings that came whole."""
     speakers: str | None = None
     """The model that tells speakers apart, where it is another one."""
+    streaming: str | None = None
+    """A model that streams; None: the provider's answers come whole."""
 
     @property
     def name(self) -> str:
@@ -53,6 +66,7 @@ SIDES = {
             lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
             _files,
             speakers="openai/gpt-4o-transcribe-diarize",
+            streaming="openai/gpt-4o-transcribe",
         ),
         Side(
             "deepgram/nova-3",
@@ -72,6 +86,25 @@ SIDES = {
             lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
             lambda emulator: [audio.sha256 for audio in emulator.audio],
             speakers="gemini/gemini-2.5-flash",
+            streaming="gemini/gemini-2.5-flash",
+        ),
+        Side(
+            "elevenlabs/scribe_v2",
+            lambda: elevenlabs_emulator.ElevenLabsEmulator(texts=(TEXT,)),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            _files,
+        ),
+        Side(
+            "assemblyai/universal-3-5-pro",
+            lambda: assemblyai_emulator.AssemblyAIEmulator(texts=(TEXT,)),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            lambda emulator: [digest(data) for data in emulator.uploads.values()],
+        ),
+        Side(
+            "azure_speech/standard",
+            lambda: azure_speech_emulator.AzureSpeechEmulator(text=TEXT),
+            lambda emulator: {"api_base": emulator.origin, "api_key": emulator.key},
+            _files,
         ),
         Side(
             "azure/whisper",
@@ -79,6 +112,7 @@ SIDES = {
             lambda emulator: {"api_base": emulator.url, "api_key": emulator.key, "api_version": "2025-04-01-preview"},
             _files,
             speakers="azure/gpt-4o-transcribe-diarize",
+            streaming="azure/gpt-4o-transcribe",
         ),
         *(
             Side(
@@ -86,6 +120,7 @@ SIDES = {
                 lambda kind=kind: kind(text=TEXT),
                 lambda emulator: {"api_base": emulator.url, "api_key": emulator.key},
                 _files,
+                streaming=f"{name}/{model}" if name in {"mistral", "hosted_vllm"} else None,
             )
             for name, (kind, model) in EMULATORS.items()
         ),
@@ -107,7 +142,9 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(directory: Path, *, drop_params: bool = False, **more: object) -> AsyncIterator[House]:
-    """Runs a gateway whose groups are named like the providers; `NAME-speakers` tells speakers apart.
+    """Runs a gateway whose groups are named like the providers.
+
+    `NAME-speakers` tells speakers apart, `NAME-streaming` streams.
 
     Args:
         directory: For the configuration.
@@ -115,11 +152,16 @@ async def house(directory: Path, *, drop_params: bool = False, **more: object) -
         more: Further parameters of every deployment.
     """
     async with contextlib.AsyncExitStack() as stack:
+        # Emulators need no time.
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(assemblyai, "POLL_SECONDS", (0.005, 0.02))
         emulators = {name: await stack.enter_async_context(side.make()) for name, side in SIDES.items()}
         entries = []
         for name, side in SIDES.items():
             params = {**side.params(emulators[name]), "drop_params": drop_params, **more}
-            for group, model in ((name, side.model), (f"{name}-speakers", side.speakers or side.model)):
+            groups = {name: side.model, f"{name}-speakers": side.speakers or side.model}
+            if side.streaming:
+                groups[f"{name}-streaming"] = side.streaming
+            for group, model in groups.items():
                 entries.append({"model_name": group, "litellm_params": {"model": model, **params}})
         config = {"model_list": entries, "general_settings": {"master_key": KEY}}
         config["router_settings"] = {"disable_cooldowns": True}

@@ -17,7 +17,7 @@ from tests.running import AUTH
 SPEECH = recording("vm-goodbye.wav").data
 VOICE = f"data:audio/wav;base64,{base64.b64encode(recording('demo-thanks.wav').data[:4000]).decode()}"
 OPTIONS: dict[str, dict[str, object]] = {
-    "language": {"language": "en"},
+    "language": {"language": "de"},
     "languages": {"languages[]": ["en", "de"]},
     "prompt": {"prompt": "Voxgate and Asterisk."},
     "keywords": {"keywords[]": ["voxgate"]},
@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "known_speaker_names": {"known_speaker_names[]": ["agent"], "known_speaker_references[]": [VOICE]},
     "surely_unknown": {"surely_unknown": "1"},
 }
-SHOWN = {"timestamp_granularities": "words"}
+SHOWN = {"timestamp_granularities": "words", "include": "logprobs"}
 """Options that some providers need not be told: the answer has them."""
 BASELINES = {"timestamp_granularities": {"response_format": "verbose_json"}}
 
@@ -47,9 +47,9 @@ async def ask(there: House, name: str, options: dict[str, object]) -> Response:
 
 
 def said(emulator: Emulator) -> str:
-    """What the last request said besides the recording."""
-    record = emulator.records[-1]
-    body = b"" if bytes(record.body) == SPEECH else bytes(record.body)
+    """What the last request said besides the recording, and besides what only asks how far it is."""
+    record = next(record for record in reversed(emulator.records) if record.method == "POST")
+    body = b"" if bytes(record.body) == SPEECH else re.sub(rb"/upload/\d+", b"", bytes(record.body))
     return json.dumps([record.path, record.fields, re.sub(rb"[A-Za-z0-9+/=_-]{300,}", b"", body).decode("latin-1")])
 
 

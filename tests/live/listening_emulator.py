@@ -6,55 +6,30 @@ import io
 import json
 import wave
 
-import multipart
-
-from tests.providers import beeps
+from tests.providers import beeps, stream_rules
 from tests.providers.openai_emulator import OpenAIEmulator
-from tests.providers.record import BodyReader, Form, Record
+from tests.providers.record import Record
 
 
 class ListeningEmulator(OpenAIEmulator):
     """Says what it hears, and when, in seconds from the start of each recording."""
 
-    def reader(self, record: Record) -> BodyReader:
-        form = super().reader(record)
-        assert isinstance(form, Form)
-        return _Tee(form, record)
-
-    def judge(self, record: Record) -> tuple[str, bytes]:
+    def judge(self, record: Record) -> tuple[str, bytes | list[bytes]]:
         media_type, body = super().judge(record)
-        if media_type != "application/json" or not record.body.startswith(b"RIFF"):
+        if not record.body.startswith(b"RIFF"):
             return media_type, body
-        heard = beeps.hears(samples_of(record))
+        pcm = samples_of(record)
+        heard = beeps.hears(pcm)
+        text = " ".join(word for word, _, _ in heard)
+        if isinstance(body, list):
+            return media_type, stream_rules.openai(record, text, marked=self.marks_the_end)
         answer = json.loads(body)
-        answer["text"] = " ".join(word for word, _, _ in heard)
+        answer["text"] = text
         if "duration" in answer:
-            answer["duration"] = len(samples_of(record)) / 2 / beeps.RATE
+            answer["duration"] = len(pcm) / 2 / beeps.RATE
         if "words" in answer:
             answer["words"] = [{"word": word, "start": start, "end": end} for word, start, end in heard]
         return media_type, json.dumps(answer).encode()
-
-
-class _Tee:
-    """Reads a form, and keeps its file as well."""
-
-    def __init__(self, form: Form, record: Record) -> None:
-        self._form = form
-        self._record = record
-        _, options = multipart.parse_options_header(record.headers["content-type"])
-        self._parser = multipart.PushMultipartParser(options["boundary"], strict=True)
-        self._in_file = False
-
-    def feed(self, chunk: bytes) -> None:
-        self._form.feed(chunk)
-        for event in self._parser.parse(chunk):
-            if isinstance(event, multipart.MultipartSegment):
-                self._in_file = event.filename is not None
-            elif event is not None and self._in_file:
-                self._record.body += event
-
-    def finish(self) -> bool:
-        return self._form.finish()
 
 
 def samples_of(record: Record) -> bytes:

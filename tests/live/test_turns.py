@@ -29,7 +29,7 @@ from tests.live.calling import (
 )
 from tests.live.listening_emulator import ListeningEmulator, samples_of
 from tests.providers import beeps
-from tests.providers.openai_emulator import failure, hang, ok
+from tests.providers.openai_emulator import failure, hang, ok, sse, stream
 from tests.recordings import convert
 from tests.running import Gateway, openai_config, running
 
@@ -280,3 +280,26 @@ async def test_a_turn_waits_where_there_is_no_room_for_it(emulator: ListeningEmu
         await session.rest()
     assert not [turn for turn in session.of("turn_completed") if turn.HasField("error")]
     assert len(emulator.records) == 2
+
+
+async def test_deltas_of_a_lost_answer_are_void(emulator: ListeningEmulator, tmp_path: Path):
+    pcm, heard = beeps.spoken(5)
+    text = " ".join(word for word, _, _ in heard)
+    lost = sse(
+        {"type": "transcript.text.delta", "delta": "what nobody "}, {"type": "transcript.text.delta", "delta": "s"}
+    )
+    emulator.script(stream(*lost, then="reset"))
+    config = openai_config(emulator.url, models=("gpt-4o-transcribe", "gpt-4o-mini-transcribe"))
+    async with running(tmp_path, config) as gateway:
+        routing = 'routing { max_retries: 0 fallbacks { model: "gpt-4o-mini-transcribe" } }'
+        session = await whole(gateway, [start("gpt-4o-transcribe", routing), *chunks(pcm)])
+    (notice,) = session.of("notice")
+    switched = notice.provider_switched
+    assert (switched.from_provider, switched.to_provider) == ("openai", "openai")
+    assert switched.reason == "PROVIDER_UNAVAILABLE"
+    void = session.kinds.index("notice")
+    before = [event.delta.delta.delta for event in session.events[:void] if event.HasField("delta")]
+    after = [event.delta.delta.delta for event in session.events[void:] if event.HasField("delta")]
+    assert "".join(before) == "what nobody s"
+    assert len(after) > 1
+    assert "".join(after) == text == session.of("turn_completed")[0].transcription.text

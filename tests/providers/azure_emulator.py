@@ -9,8 +9,8 @@ import json
 from collections.abc import Collection, Mapping
 from urllib.parse import parse_qs, unquote
 
-from tests.providers import openai_rules
-from tests.providers.emulator import Emulator
+from tests.providers import openai_rules, stream_rules
+from tests.providers.emulator import EVENT_STREAM, Emulator
 from tests.providers.openai_rules import OpenAIRefused
 from tests.providers.record import BodyReader, Form, Record, Refused
 
@@ -68,7 +68,7 @@ class AzureEmulator(Emulator):
     def answer_headers(self, record: Record) -> Mapping[str, str]:
         return {"apim-request-id": f"apim-{len(self.records)}", "x-ms-region": "Sweden Central"}
 
-    def judge(self, record: Record) -> tuple[str, bytes]:
+    def judge(self, record: Record) -> tuple[str, bytes | list[bytes]]:
         bearer = record.headers.get("authorization", "").removeprefix("Bearer ")
         # The v1 path takes the key in either place.
         is_v1 = record.path.startswith("/openai/v1/")
@@ -84,6 +84,8 @@ class AzureEmulator(Emulator):
         except OpenAIRefused as refused:
             error = json.loads(refused.body)["error"]
             raise _refused(refused.status, error["message"], error["code"]) from None
+        if stream_rules.openai_streams(known):
+            return EVENT_STREAM, stream_rules.openai(known, self.text)
         return openai_rules.answer(known, self.text)
 
     def _model(self, record: Record) -> str:

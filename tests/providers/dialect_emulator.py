@@ -7,7 +7,8 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tests.providers.emulator import Emulator
+from tests.providers import stream_rules
+from tests.providers.emulator import EVENT_STREAM, Emulator
 from tests.providers.openai_rules import DURATION, EXTENSIONS, is_translation, segments_of, words_of
 from tests.providers.record import BodyReader, Form, Record, Refused
 
@@ -69,7 +70,7 @@ class DialectEmulator(Emulator):
     def answer_headers(self, record: Record) -> Mapping[str, str]:
         return {"x-request-id": f"req-{len(self.records)}"}
 
-    def judge(self, record: Record) -> tuple[str, bytes]:
+    def judge(self, record: Record) -> tuple[str, bytes | list[bytes]]:
         self.check_key(record)
         path = record.path.partition("?")[0]
         if record.method != "POST" or path not in self.paths():
@@ -93,6 +94,8 @@ class DialectEmulator(Emulator):
         if temperature is not None and not 0 <= float(temperature) <= 1:
             raise self.refused(400, "temperature must be between 0 and 1", param="temperature")
         self.check_options(record, wanted)
+        if self.check_flag(record, "stream"):
+            return EVENT_STREAM, self.events(record, wanted)
         if wanted == "text":
             return "text/plain; charset=utf-8", f"{self.text}\n".encode()
         return "application/json", json.dumps(self.answer(record, wanted)).encode()
@@ -133,6 +136,10 @@ class DialectEmulator(Emulator):
             **({"segments": segments_of(self.text)} if "segment" in levels else {}),
             **({"words": words_of(self.text)} if "word" in levels else {}),
         }
+
+    def events(self, record: Record, wanted: str) -> list[bytes]:
+        """The frames of a streamed success. Raises Refused."""
+        raise self.refused(400, "stream is not supported", param="stream")
 
     def _check_names(self, record: Record) -> None:
         for name, value in record.fields:
@@ -344,6 +351,9 @@ class MistralEmulator(DialectEmulator):
             "segments": segments, "usage": usage,
         }  # fmt: skip
 
+    def events(self, record: Record, wanted: str) -> list[bytes]:
+        return stream_rules.mistral(self.answer(record, wanted))
+
 
 class VllmEmulator(DialectEmulator):
     """A server of vLLM's: numbers where others have words, words where others have numbers."""
@@ -352,7 +362,8 @@ class VllmEmulator(DialectEmulator):
     models = translating = ("openai/whisper-large-v3",)
     fields = (
         "model", "language", "prompt", "response_format", "temperature", "timestamp_granularities[]", "hotwords",
-        "to_language", "seed", "top_p", "top_k", "min_p", "repetition_penalty", "max_completion_tokens",
+        "to_language", "seed", "top_p", "top_k", "min_p", "repetition_penalty", "max_completion_tokens", "stream",
+        "stream_include_usage",
     )  # fmt: skip
     ignores_unknown_fields = True
 
@@ -366,6 +377,12 @@ class VllmEmulator(DialectEmulator):
         if wanted == "json":
             return {**body, "usage": {"type": "duration", "seconds": 4}}
         return {**body, "duration": str(DURATION)}
+
+    def events(self, record: Record, wanted: str) -> list[bytes]:
+        if wanted == "verbose_json":
+            raise self.refused(400, "verbose_json format doesn't support streaming case")
+        with_usage = self.check_flag(record, "stream_include_usage")
+        return stream_rules.vllm(self.text, record.field("model") or "", with_usage=with_usage)
 
 
 EMULATORS: dict[str, tuple[type[DialectEmulator], str]] = {

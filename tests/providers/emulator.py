@@ -12,8 +12,9 @@ async with Somebody() as emulator:
 import asyncio
 import contextlib
 import dataclasses
+import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -22,6 +23,7 @@ from tests.providers import http_wire
 from tests.providers.record import BodyReader, RawBody, Record, Refused
 
 __all__ = [
+    "EVENT_STREAM",
     "Behaviour",
     "Emulator",
     "cut_answer",
@@ -30,8 +32,12 @@ __all__ = [
     "raw",
     "reset_mid_answer",
     "reset_mid_body",
+    "sse",
     "stall",
+    "stream",
 ]
+
+EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,12 @@ class Behaviour:
     `keep` it hangs."""
     until: asyncio.Event | None = None
     """It thinks until this is set."""
+    frames: Iterable[bytes] | None = None
+    """Instead of `body`: an answer in pieces, each a chunk of its own and a turn of the loop after the one before."""
+    paces: Sequence[asyncio.Event] = ()
+    """The first frame waits for the first of these, and so on; frames beyond them for nothing."""
+    tidy: bool = False
+    """An answer in pieces that is cut ends its framing all the same, as a proxy's does whose server died."""
 
 
 def ok(**kwargs: Any) -> Behaviour:
@@ -74,6 +86,21 @@ def hang(**kwargs: Any) -> Behaviour:
 def stall() -> Behaviour:
     """Reads nothing of the body and never answers."""
     return Behaviour(at="head", cut=-1, then="stall")
+
+
+def stream(*frames: bytes | str, **kwargs: Any) -> Behaviour:
+    """Exactly these pieces of a stream of events."""
+    pieces = [frame.encode() if isinstance(frame, str) else frame for frame in frames]
+    return Behaviour(frames=pieces, media_type=EVENT_STREAM, **kwargs)
+
+
+def sse(*objects: object, events: bool = False) -> list[bytes]:
+    """Server-sent events with these objects as JSON, and texts as they are; with their types in lines `event:`."""
+    frames = []
+    for item in objects:
+        name = f"event: {item['type']}\n" if events and isinstance(item, dict) else ""
+        frames.append(f"{name}data: {item if isinstance(item, str) else json.dumps(item)}\n\n".encode())
+    return frames
 
 
 def reset_mid_body() -> Behaviour:
@@ -123,8 +150,8 @@ class Emulator:
         """How a call goes that has no script."""
         return ok()
 
-    def judge(self, record: Record) -> tuple[str, bytes]:
-        """Media type and body of what a whole request deserves. Raises Refused."""
+    def judge(self, record: Record) -> tuple[str, bytes | list[bytes]]:
+        """Media type and body of what a whole request deserves, a list for one in pieces. Raises Refused."""
         raise NotImplementedError
 
     def too_large(self, size: int) -> Refused:
@@ -188,7 +215,7 @@ class Emulator:
             if behaviour is not None and behaviour.at == "head":
                 return await self._finish(record, behaviour, reader, writer)
             behaviour, early = await self._receive(record, behaviour, reader)
-            if not early and behaviour.body is None and behaviour.cut != -1:
+            if not early and behaviour.body is None and behaviour.frames is None and behaviour.cut != -1:
                 behaviour = self._deserved(record, behaviour)
         except http_wire.BrokenBody:
             record.body_ended.set()
@@ -231,10 +258,13 @@ class Emulator:
 
     def _deserved(self, record: Record, behaviour: Behaviour) -> Behaviour:
         status = 200
+        body: bytes | list[bytes]
         try:
             media_type, body = self.judge(record)
         except Refused as refused:
             status, media_type, body = refused.status, refused.media_type, refused.body
+        if isinstance(body, list):
+            return dataclasses.replace(behaviour, status=status, frames=body, media_type=media_type)
         return dataclasses.replace(behaviour, status=status, body=body, media_type=media_type)
 
     async def _finish(
@@ -244,8 +274,10 @@ class Emulator:
             await behaviour.until.wait()
         if behaviour.cut != -1:
             body = behaviour.body or b""
+            framing = {"content-length": str(len(body))}
             headers = {
-                "content-type": behaviour.media_type, "content-length": str(len(body)),
+                "content-type": behaviour.media_type,
+                **(framing if behaviour.frames is None else {"transfer-encoding": "chunked"}),
                 **self.answer_headers(record),
                 **({"connection": "close"} if behaviour.then == "close" else {}), **behaviour.headers,
             }  # fmt: skip
@@ -257,6 +289,8 @@ class Emulator:
             record.status = behaviour.status
             try:
                 await writer.drain()
+                if behaviour.frames is not None:
+                    await self._stream(record, behaviour, reader, writer)
             except ConnectionError:
                 record.peer_closed.set()
                 return False
@@ -280,3 +314,41 @@ class Emulator:
             record.peer_closed.set()
             return False
         return behaviour.then == "keep"
+
+    async def _stream(
+        self, record: Record, behaviour: Behaviour, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Sends the frames of an answer; a peer that goes away ends it with ConnectionError."""
+        assert behaviour.frames is not None
+        gone = asyncio.ensure_future(reader.read(1))
+        writing = asyncio.ensure_future(self._write_frames(record, behaviour, writer))
+        try:
+            await asyncio.wait((gone, writing), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                assert not gone.result(), "nobody sends anything while an answer comes"
+                raise ConnectionResetError
+            await writing
+        finally:
+            for task in (gone, writing):
+                task.cancel()
+            await asyncio.gather(gone, writing, return_exceptions=True)
+
+    async def _write_frames(self, record: Record, behaviour: Behaviour, writer: asyncio.StreamWriter) -> None:
+        assert behaviour.frames is not None
+        left = behaviour.cut
+        for number, frame in enumerate(behaviour.frames):
+            if number < len(behaviour.paces):
+                await behaviour.paces[number].wait()
+            piece = frame if left is None else frame[:left]
+            if piece:
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await writer.drain()
+                record.answer_bytes += len(piece)
+                await asyncio.sleep(0)
+            if left is not None:
+                left -= len(piece)
+                if not left:
+                    break
+        if behaviour.cut is None or behaviour.tidy:
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()

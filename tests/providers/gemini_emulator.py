@@ -17,7 +17,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.providers import gemini_rules as rules
-from tests.providers.emulator import Behaviour, Emulator, cut_answer, hang, ok, raw, reset_mid_answer, reset_mid_body
+from tests.providers.emulator import (
+    EVENT_STREAM,
+    Behaviour,
+    Emulator,
+    cut_answer,
+    hang,
+    ok,
+    raw,
+    reset_mid_answer,
+    reset_mid_body,
+    sse,
+    stream,
+)
 from tests.providers.gemini_rules import GoogleRefused
 from tests.providers.record import BodyReader, RawBody, Record
 
@@ -34,13 +46,16 @@ __all__ = [
     "raw",
     "reset_mid_answer",
     "reset_mid_body",
+    "sse",
+    "stream",
 ]
 
 KEY = "AIzaEmulator-0123456789abcdefghijklmno"
 
-_GENERATE = re.compile(r"/v1beta/models/([a-z0-9.\-]+):generateContent")
+_GENERATE = re.compile(r"/v1beta/models/([a-z0-9.\-]+):(generateContent|streamGenerateContent\?alt=sse)")
 _VERTEX = re.compile(
-    r"/v1/projects/[a-z0-9\-]+/locations/[a-z0-9\-]+/publishers/google/models/([a-z0-9.\-]+):generateContent"
+    r"/v1/projects/[a-z0-9\-]+/locations/[a-z0-9\-]+/publishers/google/models/([a-z0-9.\-]+)"
+    r":(generateContent|streamGenerateContent\?alt=sse)"
 )
 _FILE = re.compile(r"/v1beta/(files/[a-z0-9\-]{1,40})")
 _UPLOAD = re.compile(r"/upload/v1beta/files\?upload_id=(\d+)&upload_protocol=resumable")
@@ -127,12 +142,12 @@ class GeminiEmulator(Emulator):
         return [re.sub(r"vg-[0-9a-f]{32}|upload_id=\d+", "X", f"{item.method} {item.path}") for item in self.records]
 
     def reader(self, record: Record) -> BodyReader:
-        return _GenerateBody(record, self.max_request) if ":generateContent" in record.path else RawBody(record)
+        return _GenerateBody(record, self.max_request) if "enerateContent" in record.path else RawBody(record)
 
     def answer_headers(self, record: Record) -> Mapping[str, str]:
         return {"server": "scaffolding on HTTPServer2", **self._headers.get(id(record), {})}
 
-    def judge(self, record: Record) -> tuple[str, bytes]:
+    def judge(self, record: Record) -> tuple[str, bytes | list[bytes]]:
         if "key=" in record.path or self.key in record.path:
             raise GoogleRefused(400, "INVALID_ARGUMENT", "Keys do not belong in addresses.")
         if upload := _UPLOAD.fullmatch(record.path):
@@ -144,7 +159,8 @@ class GeminiEmulator(Emulator):
             rules.check_key(record, self.key)
         generate = (_VERTEX if self.vertex else _GENERATE).fullmatch(record.path)
         if generate and record.method == "POST":
-            return self._json(self._generate(record, generate[1]))
+            answer = self._generate(record, generate[1])
+            return self._json(answer) if generate[2] == "generateContent" else (EVENT_STREAM, rules.chunks(answer))
         if not self.vertex and record.path == "/upload/v1beta/files" and record.method == "POST":
             self._start(record)
             return "text/plain; charset=utf-8", b""

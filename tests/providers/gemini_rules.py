@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.providers.emulator import sse
 from tests.providers.record import Record, Refused
 
 MAGIC = {
@@ -236,6 +237,24 @@ def answer(request: dict[str, Any], model: str, text: str) -> dict[str, Any]:
         },
         "modelVersion": model, "responseId": "mNAdaZ-3Gp-wxN8P",
     }  # fmt: skip
+
+
+def chunks(whole: dict[str, Any]) -> list[bytes]:
+    """The same success in events: words one by one, and why it ended in the last."""
+    [candidate] = whole["candidates"]
+    pieces = [
+        {**part, "text": word}
+        for part in candidate["content"]["parts"]
+        for word in ([part["text"]] if part.get("thought") else re.findall(r"\s*\S+\s*", part["text"]))
+    ]
+    about = {name: whole[name] for name in ("modelVersion", "responseId")}
+    begun = {"promptTokenCount": whole["usageMetadata"]["promptTokenCount"], "totalTokenCount": 1}
+    found = [
+        {"candidates": [{"content": {"parts": [piece], "role": "model"}, "index": 0}], "usageMetadata": begun, **about}
+        for piece in pieces
+    ]
+    end = {"content": {"parts": [{"text": ""}], "role": "model"}, "finishReason": "STOP", "index": 0}
+    return sse(*found, {"candidates": [end], "usageMetadata": whole["usageMetadata"], **about})
 
 
 def structured(schema: dict[str, Any], text: str) -> dict[str, Any]:

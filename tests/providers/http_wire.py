@@ -40,6 +40,8 @@ async def read_head(reader: asyncio.StreamReader) -> Head | None:
         raw = await reader.readuntil(b"\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
+    if raw.startswith(b"PRI * HTTP/2.0"):
+        return None  # some other program's gRPC channel, which looks for its server on a port that is ours by now
     request_line, *lines = raw.decode("latin-1").split("\r\n")[:-2]
     method, target, version = request_line.split(" ")
     assert version == "HTTP/1.1"

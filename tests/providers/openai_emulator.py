@@ -12,8 +12,9 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tests.providers import openai_rules
+from tests.providers import openai_rules, stream_rules
 from tests.providers.emulator import (
+    EVENT_STREAM,
     Behaviour,
     Emulator,
     cut_answer,
@@ -22,7 +23,9 @@ from tests.providers.emulator import (
     raw,
     reset_mid_answer,
     reset_mid_body,
+    sse,
     stall,
+    stream,
 )
 from tests.providers.openai_rules import OpenAIRefused
 from tests.providers.record import BodyReader, Form, Record, Refused
@@ -39,7 +42,9 @@ __all__ = [
     "raw",
     "reset_mid_answer",
     "reset_mid_body",
+    "sse",
     "stall",
+    "stream",
 ]
 
 
@@ -103,6 +108,8 @@ class OpenAIEmulator(Emulator):
         self.models = models
         self.extra_fields = extra_fields
         self.max_body = max_body
+        self.marks_the_end = False
+        """Streams end in `[DONE]`."""
         super().__init__()
 
     @property
@@ -128,7 +135,7 @@ class OpenAIEmulator(Emulator):
             "set-cookie": "session=1; Path=/",
         }
 
-    def judge(self, record: Record) -> tuple[str, bytes]:
+    def judge(self, record: Record) -> tuple[str, bytes | list[bytes]]:
         if self.key is not None:
             openai_rules.check_key(record, self.key)
         place = (record.method, record.path.partition("?")[0])
@@ -137,4 +144,6 @@ class OpenAIEmulator(Emulator):
         if not record.complete:
             raise OpenAIRefused(400, "Could not parse multipart form")
         openai_rules.check_form(record, self.models, self.extra_fields)
+        if stream_rules.openai_streams(record):
+            return EVENT_STREAM, stream_rules.openai(record, self.text, marked=self.marks_the_end)
         return openai_rules.answer(record, self.text)

@@ -141,8 +141,8 @@ def _check_options(record: Record, model: str, wanted: str) -> None:
     chunked = given or record.field("chunking_strategy") is not None
     if model.endswith("-diarize") and not chunked and record.file_size > _THIRTY_SECONDS:
         raise OpenAIRefused(400, "chunking_strategy is required for diarization models", param="chunking_strategy")
-    if record.field("stream") == "true" and not model.startswith("whisper"):
-        raise OpenAIRefused(501, "this emulator does not stream yet", kind="server_error")
+    if record.field("stream") not in (None, "true", "false"):
+        raise OpenAIRefused(400, "stream is neither true nor false", param="stream")
 
 
 def answer(record: Record, text: str) -> tuple[str, bytes]:

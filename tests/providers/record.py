@@ -13,6 +13,7 @@ from tests.providers import http_wire
 __all__ = ["BodyReader", "Form", "RawBody", "Record", "Refused"]
 
 _KEPT = 64 << 20
+_KEPT_OF_FORMS = 2 << 20
 
 
 class Refused(Exception):
@@ -44,6 +45,8 @@ class Record:
     """On the clock of `time.monotonic()`."""
     status: int | None = None
     """What was answered, if anything."""
+    answer_bytes: int = 0
+    """How much of an answer in pieces was written so far."""
     first_file_byte: asyncio.Event = field(default_factory=asyncio.Event)
     body_ended: asyncio.Event = field(default_factory=asyncio.Event)
     """The body ended, cleanly or not."""
@@ -51,7 +54,7 @@ class Record:
     """The peer ended the connection."""
     digest: Any = field(default_factory=hashlib.sha256)
     body: bytearray = field(default_factory=bytearray)
-    """What RawBody has read."""
+    """The file; of a form its beginning."""
 
     @property
     def method(self) -> str:
@@ -150,6 +153,8 @@ class Form:
                 else:
                     record.digest.update(event)
                     record.file_size += len(event)
+                    if len(record.body) < _KEPT_OF_FORMS:
+                        record.body += event
                     record.last_file_byte_at = time.monotonic()
                     if not record.first_file_byte.is_set():
                         record.first_file_byte_at = record.last_file_byte_at

@@ -1,6 +1,7 @@
 """The dialects of OpenAI's API: where deployments are, what they need, and what the providers' limits are."""
 
 import pytest
+import structlog
 from voxgate.transcription.v1.audio_pb2 import AudioHeader
 from voxgate_server import errors
 from voxgate_server.providers import openai
@@ -136,13 +137,14 @@ def test_the_base_model_says_what_a_deployment_is():
 
 
 @pytest.mark.parametrize(("name", "said"), [("fireworks_ai", "2026-06-10"), ("ovhcloud", "2 requests a minute")])
-def test_what_an_operator_should_know_is_said_once(capsys: pytest.CaptureFixture, name: str, said: str):
+def test_what_an_operator_should_know_is_said_once(monkeypatch: pytest.MonkeyPatch, name: str, said: str):
+    logged = structlog.testing.LogCapture()
+    monkeypatch.setattr(openai, "_log", structlog.wrap_logger(None, processors=[logged]))
     openai._warn_once.cache_clear()
     params = ProviderParams(provider=name, model="whisper-v3", environ={"FIREWORKS_API_KEY": "k"})
     for _ in range(3):
         openai.build(params)
-    output = "".join(capsys.readouterr())
-    assert output.count(said) == 1
+    assert [said in entry["notice"] for entry in logged.entries] == [True]
 
 
 async def test_the_right_host_for_each_of_fireworks_models(ask: Asking):

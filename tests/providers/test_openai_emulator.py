@@ -64,3 +64,36 @@ async def test_the_official_client_understands_its_refusals(client: sdk.AsyncOpe
     emulator.script("429")
     with pytest.raises(sdk.RateLimitError):
         await create(model="whisper-1", file=("x.wav", WAV))
+
+
+@pytest.mark.parametrize("marked", [False, True])
+async def test_the_official_client_iterates_its_streams(
+    client: sdk.AsyncOpenAI, emulator: OpenAIEmulator, marked: bool
+):
+    emulator.marks_the_end = marked
+    create = client.audio.transcriptions.create
+    events = [event async for event in await create(model="gpt-4o-transcribe", file=("x.wav", WAV), stream=True)]
+    assert [event.delta for event in events if event.type == "transcript.text.delta"] == [
+        "Hello", " from", " the", " emulator.",
+    ]  # fmt: skip
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == emulator.text
+    segments = [
+        event
+        async for event in await create(
+            model="gpt-4o-transcribe-diarize",
+            file=("x.wav", WAV),
+            stream=True,
+            response_format="diarized_json",
+            chunking_strategy="auto",
+        )
+        if event.type == "transcript.text.segment"
+    ]
+    assert [segment.speaker for segment in segments] == ["A", "B"]
+    # whisper-1 answers in JSON as if it had not been asked.
+    raw = await client.audio.transcriptions.with_raw_response.create(
+        model="whisper-1", file=("x.wav", WAV), extra_body={"stream": "true"}
+    )
+    assert raw.headers["content-type"] == "application/json"
+    with pytest.raises(sdk.BadRequestError, match="neither true nor false"):
+        await create(model="gpt-4o-transcribe", file=("x.wav", WAV), extra_body={"stream": "perhaps"})

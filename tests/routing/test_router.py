@@ -186,6 +186,18 @@ def test_a_recording_goes_where_it_fits():
         asked("small", Recording(size_bytes=1001))
 
 
+def test_one_that_is_converted_first_is_measured_then():
+    wav_only = ModelCapabilities(
+        response_formats=[RESPONSE_FORMAT_JSON], max_audio_bytes=1000, media_types=["audio/wav"]
+    )
+    router = Router(DeploymentTable([deployment("g", "d", capabilities=wav_only)], created=Timestamp()))
+    config = TranscriptionConfig(model="g")
+    assert router.plan(config, Recording(size_bytes=2000, media_type="audio/webm"))
+    for media_type in ("audio/wav", None):
+        with pytest.raises(AudioTooLarge):
+            router.plan(config, Recording(size_bytes=2000, media_type=media_type))
+
+
 def test_an_option_goes_where_it_is_known():
     assert asked("both", language="de") == ["small", "short"]
     assert asked("both", prompt="names") == ["short"]

@@ -115,6 +115,15 @@ async def test_bifrosts_chunks(everyone: House):
     assert "events" in extra[-1]["synthesized_fields"]
 
 
+async def test_what_was_left_out_is_told(tmp_path: Path):
+    async with house(tmp_path, drop_params=True) as everyone, httpx.AsyncClient() as client:
+        for model in ("openai", "openai-streaming"):
+            files, data = {"file": FILE}, {"model": model, "stream": "true", "keywords[]": "voxgate"}
+            answer = await client.post(everyone.gateway.url + PATH, files=files, data=data, headers=AUTH)
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            assert answer.headers["x-voxgate-dropped-params"] == "keywords"
+
+
 async def test_a_client_that_leaves(everyone: House):
     emulator = everyone.emulators["openai"]
     emulator.script("hang")

@@ -115,10 +115,14 @@ async def started(
     *,
     ports: Sequence[int] | None = None,
     module: Sequence[str] = ("voxgate_server.cli", "serve"),
+    packages: Sequence[Path] = (),
 ) -> AsyncIterator[Server]:
-    """Starts it and ends it with the block, by force if need be; does not wait until it is ready."""
+    """Starts it and ends it with the block, by force if need be; does not wait until it is ready.
+
+    `packages` are directories with further distributions.
+    """
     grpc_port, rest_port = free_ports() if ports is None else ports
-    path = os.pathsep.join(map(str, (ROOT / "server", ROOT / "clients/python/src", ROOT)))
+    path = os.pathsep.join(map(str, (ROOT / "server", ROOT / "clients/python/src", ROOT, *packages)))
     own = [*module, *map(str, arguments), "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *own,

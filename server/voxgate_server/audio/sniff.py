@@ -28,6 +28,7 @@ MP3 = AudioKind("mp3", "mp3", "audio/mpeg")
 MP4 = AudioKind("mp4", "m4a", "audio/mp4")
 OGG = AudioKind("ogg", "ogg", "audio/ogg")
 WEBM = AudioKind("webm", "webm", "audio/webm")
+MATROSKA = AudioKind("matroska", "webm", "audio/x-matroska")
 AAC = AudioKind("aac", "aac", "audio/aac")
 AIFF = AudioKind("aiff", "aiff", "audio/aiff")
 AU = AudioKind("au", "au", "audio/basic")
@@ -35,10 +36,13 @@ CAF = AudioKind("caf", "caf", "audio/x-caf")
 AMR = AudioKind("amr", "amr", "audio/amr")
 ASF = AudioKind("asf", "wma", "audio/x-ms-wma")
 
+_EBML_HEADER_BYTES = 64
+"""Where the kind of an EBML document stands."""
 _AUDIO: tuple[tuple[Callable[[bytes], bool], AudioKind], ...] = (
     (lambda b: b[:4] in {b"RIFF", b"RIFX", b"RF64"} and b[8:12] == b"WAVE", WAV),
     (lambda b: b[:4] == b"fLaC", FLAC),
     (lambda b: b[:4] == b"OggS", OGG),
+    (lambda b: b[:4] == b"\x1aE\xdf\xa3" and b"matroska" in b[:_EBML_HEADER_BYTES], MATROSKA),
     (lambda b: b[:4] == b"\x1aE\xdf\xa3", WEBM),
     (lambda b: b[4:8] in {b"ftyp", b"moov", b"mdat", b"styp", b"free", b"skip", b"wide"}, MP4),
     (lambda b: b[:4] == b"FORM" and b[8:12] in {b"AIFF", b"AIFC"}, AIFF),

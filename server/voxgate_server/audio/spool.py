@@ -56,6 +56,7 @@ class SpoolStore:
         max_bytes: int,
         expected_bytes: int | None = None,
         observe: Callable[[bytes], None] | None = None,
+        verify: Callable[[int], None] | None = None,
     ) -> "Spool":
         """Opens a spool for one upload.
 
@@ -63,13 +64,15 @@ class SpoolStore:
             max_bytes: The largest upload that is taken.
             expected_bytes: Size the caller announced, or None.
             observe: Sees the bytes as they are written, in order and once.
+            verify: Asked before the upload counts as complete, with its size in bytes; the VoxgateError it raises is
+                the upload's failure.
 
         Raises:
             AudioTooLarge: The announced size is above the limit.
         """
         if expected_bytes is not None and expected_bytes > max_bytes:
             raise _too_large(max_bytes)
-        return Spool(self, max_bytes, expected_bytes, observe)
+        return Spool(self, max_bytes, expected_bytes, observe, verify)
 
     def close(self) -> None:
         """Ends the threads. Spools must be closed before."""
@@ -130,8 +133,10 @@ class Spool:
         max_bytes: int,
         expected_bytes: int | None,
         observe: Callable[[bytes], None] | None = None,
+        verify: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
+        self._verify = verify
         self._observe = observe
         self._max_bytes = max_bytes
         self._expected_bytes = expected_bytes
@@ -228,6 +233,11 @@ class Spool:
                     metadata={"received_sha256": self._digest.hexdigest()},
                 )
             )
+        if self._verify is not None:
+            try:
+                self._verify(self._size)
+            except VoxgateError as error:
+                raise self.fail(error) from None
         self._finished = True
         self._wake()
 

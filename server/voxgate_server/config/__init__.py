@@ -22,6 +22,7 @@ from voxgate_server.config.settings import (
     ListenSettings,
     LocalSettings,
     PortkeySettings,
+    StreamingSettings,
     TlsSettings,
     VoxgateSettings,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "RouterSettings",
     "RoutingStrategy",
     "Standing",
+    "StreamingSettings",
     "TlsSettings",
     "VoxgateSettings",
     "check",

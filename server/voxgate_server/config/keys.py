@@ -11,7 +11,7 @@ from typing import get_args
 from voxgate_server.config.settings import VoxgateSettings
 from voxgate_server.config.types import Section
 
-__all__ = ["Key", "Standing", "siblings", "standing"]
+__all__ = ["ADAPTER_KEYS", "Key", "Standing", "siblings", "standing"]
 
 
 class Standing(StrEnum):
@@ -52,6 +52,12 @@ _CHAT = "has no meaning for transcription"
 _LOGGING = "planned: logging targets"
 _HEALTH = "planned: health checks"
 
+_SENT = "sent to the provider with every request, unless the caller sets it,"
+_RIVA = "offline language_code boost max_speaker_count profanity_filter verbatim_transcripts"
+_ENGINES = "model_path download_root model_type device compute_type cpu_threads beam_size workers quantized"
+ADAPTER_KEYS = frozenset(f"{_RIVA} {_ENGINES}".split())
+"""Keys of `litellm_params` that only single adapters have a meaning for."""
+
 _HONOURED, _DIFFERS, _IGNORED = Standing.HONOURED, Standing.DIFFERS, Standing.IGNORED
 
 # where, which keys, what becomes of them, why or how
@@ -69,6 +75,9 @@ _ROWS: tuple[tuple[str, str, Standing, str], ...] = (
     (_PARAMS, "api_version tenant_id client_id client_secret azure_ad_token", _HONOURED, "for azure"),
     (_PARAMS, "region_name", _HONOURED, "for providers with regions"),
     (_PARAMS, "vertex_project vertex_location vertex_credentials", _HONOURED, "for vertex_ai"),
+    (_PARAMS, "nvcf_function_id use_ssl", _HONOURED, "for nvidia_riva"),
+    (_PARAMS, _RIVA, _HONOURED, f"for nvidia_riva; {_SENT} elsewhere"),
+    (_PARAMS, _ENGINES, _HONOURED, f"for faster_whisper and sherpa_onnx; {_SENT} elsewhere"),
     (_PARAMS, "configurable_clientside_auth_params", _IGNORED, "planned: credentials sent by callers"),
     (_PARAMS, "allowed_openai_params", _HONOURED, "further options callers may send, by their names at the provider"),
     (_PARAMS, "rpm max_parallel_requests", _HONOURED, _WINDOW),

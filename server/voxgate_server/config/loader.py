@@ -48,6 +48,8 @@ _USUAL_MODELS = (
     ("nova-3", "deepgram/nova-3", ("DEEPGRAM_API_KEY",)),
     ("gemini-3.5-transcribe", "gemini/gemini-3.5-transcribe", ("GOOGLE_API_KEY", "GEMINI_API_KEY")),
     ("voxtral-mini-latest", "mistral/voxtral-mini-latest", ("MISTRAL_API_KEY",)),
+    ("scribe_v2", "elevenlabs/scribe_v2", ("ELEVENLABS_API_KEY",)),
+    ("universal-3-5-pro", "assemblyai/universal-3-5-pro", ("ASSEMBLYAI_API_KEY",)),
 )
 """Served without a file. A provider that needs more than a key is not among them."""
 

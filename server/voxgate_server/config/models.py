@@ -1,11 +1,13 @@
 """LiteLLM's part of the configuration, as far as this release reads it, checked and unchangeable."""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
@@ -13,14 +15,15 @@ from pydantic import (
     PlainValidator,
     PrivateAttr,
     SecretStr,
+    ValidationInfo,
     model_validator,
 )
 
 from voxgate_server.config.hidden import Hidden
-from voxgate_server.config.keys import Standing, standing
+from voxgate_server.config.keys import ADAPTER_KEYS, Standing, standing
 from voxgate_server.config.router import Cooldown, LitellmSettings, RouterSettings, fallback_map, meanings
 from voxgate_server.config.settings import VoxgateSettings
-from voxgate_server.config.types import Amount, Count, Headers, HttpUrl, Seconds, SecretText, Section, Text, Texts
+from voxgate_server.config.types import Amount, Count, Headers, Seconds, SecretText, Section, Text, Texts, http_url
 
 __all__ = [
     "GatewayConfig",
@@ -34,6 +37,9 @@ __all__ = [
 _OPENAI_FAMILIES = ("gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-transcribe", "gpt-live-transcribe")
 _OPENAI_MODELS = frozenset({"whisper-1", "gpt-realtime-whisper"})
 
+_GRPC_PROVIDERS = frozenset({"nvidia_riva"})
+_HOST_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}", re.ASCII)
+
 AUDIO_MODES = frozenset({"audio_transcription", "audio_translation"})
 """Values of `model_info.mode` that mean a model for this gateway."""
 
@@ -41,7 +47,8 @@ AUDIO_MODES = frozenset({"audio_transcription", "audio_translation"})
 def split_model(model: str, custom_llm_provider: str | None = None) -> tuple[str, str]:
     """The provider and its own name of a model, as LiteLLM reads them.
 
-    `groq/whisper-large-v3` is groq's `whisper-large-v3`; a bare `whisper-1`, `gpt-4o-transcribe…`,
+    `groq/whisper-large-v3` is groq's `whisper-large-v3`; `azure/speech/…` is `azure_speech`, which has nothing in
+    common with Azure's OpenAI but the name; a bare `whisper-1`, `gpt-4o-transcribe…`,
     `gpt-4o-mini-transcribe…` or `gpt-transcribe…` is OpenAI's.
 
     Args:
@@ -52,13 +59,18 @@ def split_model(model: str, custom_llm_provider: str | None = None) -> tuple[str
         ValueError: A bare name that does not say whose it is, or nothing before or after the slash.
     """
     if custom_llm_provider:
-        return custom_llm_provider, model.removeprefix(custom_llm_provider + "/")
+        return _speech_apart(custom_llm_provider, model.removeprefix(custom_llm_provider + "/"))
     provider, slash, name = model.partition("/")
     if slash and provider and name:
-        return provider, name
+        return _speech_apart(provider, name)
     if not slash and (model in _OPENAI_MODELS or model.startswith(_OPENAI_FAMILIES)):
         return "openai", model
     raise ValueError("does not say whose model it is; write provider/model, for example openai/whisper-1")
+
+
+def _speech_apart(provider: str, name: str) -> tuple[str, str]:
+    of_speech = name.removeprefix("speech/")
+    return ("azure_speech", of_speech) if provider == "azure" and of_speech not in {name, ""} else (provider, name)
 
 
 class _Prices(Section):
@@ -78,6 +90,11 @@ def _json(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict) else value
 
 
+def _address(value: str, info: ValidationInfo) -> str:
+    provider = info.data.get("custom_llm_provider") or str(info.data.get("model")).partition("/")[0]
+    return value if provider in _GRPC_PROVIDERS and _HOST_PORT.fullmatch(value) else http_url(value)
+
+
 class LitellmParams(_Prices):
     """How a deployment is reached."""
 
@@ -87,8 +104,11 @@ class LitellmParams(_Prices):
     """The provider, where `model` does not name it."""
     api_key: SecretText | None = None
     """The operator's key at the provider. Default: the variable the provider itself documents."""
-    api_base: HttpUrl | None = Field(default=None, validation_alias=AliasChoices("api_base", "base_url"))
-    """What stands before the provider's own path, without a slash at its end. Default: the provider's."""
+    api_base: Annotated[Text, AfterValidator(_address)] | None = Field(
+        default=None, validation_alias=AliasChoices("api_base", "base_url")
+    )
+    """What stands before the provider's own path, without a slash at its end. Default: the provider's. For a provider
+    that speaks gRPC also `host:port`."""
     api_version: Text | None = None
     """Version of the provider's API, exactly as written; an unquoted date stays its text."""
     organization: Text | None = None
@@ -109,6 +129,10 @@ class LitellmParams(_Prices):
     """Google location, e.g. `us-central1`."""
     vertex_credentials: Annotated[SecretText, BeforeValidator(_json)] | None = None
     """Google credentials: JSON text, or the path of a file; a map becomes JSON text."""
+    nvcf_function_id: Text | None = None
+    """Function of NVIDIA's cloud that is asked."""
+    use_ssl: bool | None = None
+    """Speak TLS with a gRPC server. Default: by its address."""
     extra_headers: Headers = Field(default={}, repr=False)
     """Headers sent along with every request to the provider."""
     timeout: Seconds | None = None
@@ -141,7 +165,7 @@ class LitellmParams(_Prices):
         extras = {
             key: value
             for key, value in data.items()
-            if standing(("model_list", 0, "litellm_params", key)).standing is Standing.UNKNOWN
+            if key in ADAPTER_KEYS or standing(("model_list", 0, "litellm_params", key)).standing is Standing.UNKNOWN
         }
         return {**{key: value for key, value in data.items() if key not in extras}, "extras": extras}
 

@@ -19,6 +19,7 @@ __all__ = [
     "LiveSettings",
     "LocalSettings",
     "PortkeySettings",
+    "StreamingSettings",
     "TlsSettings",
     "VoxgateSettings",
 ]
@@ -165,6 +166,16 @@ class AdminSettings(Section):
     """Its TCP port, 0 for any free one. Default: there is no such listener."""
 
 
+class StreamingSettings(Section):
+    """Answers that go out as events while they come into being."""
+
+    sse_restart: bool = False
+    """What becomes of server-sent events when the provider is lost after some of them went out, which cannot be taken
+    back. False: an `error` event ends them. True: no more text is sent while the next route hears the recording from
+    its start, and one `transcript.text.done` has the whole text of that, with `"restarted": true`; programs that join
+    deltas instead of reading it would have a cut text. Over gRPC a `reset` event does it always. Default false."""
+
+
 class HedgingSettings(Section):
     """A second attempt for calls that take unusually long. The slower one is cancelled; both may be billed."""
 
@@ -191,6 +202,8 @@ class VoxgateSettings(Section):
     """Keys for callers, besides the master key. Default: none."""
     portkey: PortkeySettings = PortkeySettings()
     """Portkey's headers and routing objects."""
+    streaming: StreamingSettings = StreamingSettings()
+    """Answers that go out as events."""
     admin: AdminSettings = AdminSettings()
     """The listener for operators."""
     empty_transcript: Literal["accept", "fallback"] = "accept"

@@ -13,13 +13,13 @@ __all__ = [
     "ByteCount",
     "Count",
     "Headers",
-    "HttpUrl",
     "Port",
     "Seconds",
     "SecretText",
     "Section",
     "Text",
     "Texts",
+    "http_url",
     "listed",
     "wrong",
 ]
@@ -78,7 +78,8 @@ def _bytes(value: Any) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " "))
 
 
-def _url(value: str) -> str:
+def http_url(value: str) -> str:
+    """Checks an http or https URL without user, query and fragment, and cuts off slashes at its end."""
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
@@ -139,9 +140,6 @@ Port = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=65535)]
 
 ByteCount = Annotated[int, BeforeValidator(_bytes)]
 """A size in bytes, also as text: 25MB is 25,000,000, 25MiB is 26,214,400."""
-
-HttpUrl = Annotated[Text, AfterValidator(_url)]
-"""An http or https URL without user, query and fragment; slashes at its end are cut off."""
 
 Headers = Annotated[Mapping[str, SecretText], AfterValidator(_headers)]
 """HTTP headers. Their values may be credentials, so they are never shown."""

@@ -2,7 +2,7 @@
 
 An adapter belongs to one deployment: it is built from the deployment's parameters, holds the connections to that
 place and nobody else's, and translates between the API's own messages and the provider's. It yields events and
-never a parallel result type: `delta*`, `segment*`, then exactly one `done`.
+never a parallel result type: deltas and segments as they come, then exactly one `done`.
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -35,7 +35,7 @@ class ProviderParams:
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     """LiteLLM's parameters of how a provider is reached, those that are set: `api_key`, `api_base`, `api_version`,
     `organization`, `region_name`, `tenant_id`, `client_id`, `client_secret`, `azure_ad_token`, `vertex_project`,
-    `vertex_location`, `vertex_credentials`. Secrets among them."""
+    `vertex_location`, `vertex_credentials`, `nvcf_function_id`, `use_ssl`. Secrets among them."""
     extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The operator's, sent with every request."""
     drop_params: bool = False
@@ -108,6 +108,8 @@ class Attempt:
     """Called while the recording still arrives: the whole text so far, and of how many seconds. None: nobody asks."""
     max_audio_bytes: int = 0
     """Bytes of the recording after which it is too large for the provider; 0 for no limit."""
+    streamed: bool = False
+    """The answer goes out as events: whoever can have it in pieces should yield them as they come."""
     report: ProviderAttempt = field(default_factory=ProviderAttempt)
     """What becomes of it; the adapter fills in `http_status`, the gateway the rest."""
     dropped_params: list[str] = field(default_factory=list)

@@ -14,6 +14,7 @@ from voxgate.transcription.v1.transcription_pb2 import Transcription
 
 from voxgate_server.errors import ProviderGarbled, ProviderUnavailable, VoxgateError
 from voxgate_server.providers.http_errors import Upstream, excerpt
+from voxgate_server.providers.speakers import SpeakerNames
 
 __all__ = ["fill_from_deepgram", "refusal"]
 
@@ -120,7 +121,7 @@ def fill_from_deepgram(
         target.duration = duration
         # Every channel that is heard by itself is billed by itself.
         target.usage.duration.seconds = duration * len(answer.results.channels)
-    speakers = _Speakers()
+    speakers = SpeakerNames()
     _fill_words(target, answer.results.channels, speakers)
     _fill_segments(target, answer.results.utterances or [], speakers)
     if diarized and target.text and not target.diarized_segments:
@@ -157,24 +158,6 @@ def refusal(upstream: Upstream, status: int, headers: httpx.Headers, body: bytes
     return upstream.refusal(status, headers, msgspec.json.encode(envelope))
 
 
-class _Speakers:
-    """Names for speakers, in the order in which they are asked for."""
-
-    def __init__(self) -> None:
-        self._names: dict[tuple[int, int | None], str] = {}
-
-    def name(self, channel: int, speaker: int | None) -> str:
-        """`A` to `Z`, then `AA` and so on. Who has no number has a name too: it is somebody else."""
-        key = (channel, speaker)
-        if key not in self._names:
-            number, name = len(self._names) + 1, ""
-            while number:
-                number, letter = divmod(number - 1, 26)
-                name = chr(ord("A") + letter) + name
-            self._names[key] = name
-        return self._names[key]
-
-
 def _text(alternative: _Alternative, paragraphs: bool) -> str:
     if paragraphs and alternative.paragraphs is not None:
         parted = [
@@ -196,7 +179,7 @@ def _fill_languages(target: Transcription, channels: Iterable[_Channel]) -> None
             target.languages.add(code=code)
 
 
-def _fill_words(target: Transcription, channels: list[_Channel], speakers: _Speakers) -> None:
+def _fill_words(target: Transcription, channels: list[_Channel], speakers: SpeakerNames) -> None:
     heard = [
         (number, word)
         for number, channel in enumerate(channels)
@@ -208,14 +191,14 @@ def _fill_words(target: Transcription, channels: list[_Channel], speakers: _Spea
         start, end = _span(item)
         word = target.words.add(word=item.punctuated_word or item.word, start=start, end=end)
         if item.speaker is not None:
-            word.speaker = speakers.name(number, item.speaker)
+            word.speaker = speakers.name((number, item.speaker))
         if item.confidence is not None and 0 <= item.confidence <= 1:
             word.confidence = item.confidence
         if len(channels) > 1:
             word.channel = number
 
 
-def _fill_segments(target: Transcription, utterances: list[_Utterance], speakers: _Speakers) -> None:
+def _fill_segments(target: Transcription, utterances: list[_Utterance], speakers: SpeakerNames) -> None:
     known = any(utterance.speaker is not None for utterance in utterances)
     for number, utterance in enumerate(sorted(utterances, key=lambda item: _span(item)[0])):
         start, end = _span(utterance)
@@ -224,7 +207,7 @@ def _fill_segments(target: Transcription, utterances: list[_Utterance], speakers
         if known:
             target.diarized_segments.add(
                 id=f"seg_{number + 1:03d}",
-                speaker=speakers.name(utterance.channel, utterance.speaker),
+                speaker=speakers.name((utterance.channel, utterance.speaker)),
                 start=start,
                 end=end,
                 text=text,

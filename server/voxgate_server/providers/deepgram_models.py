@@ -10,6 +10,8 @@ from functools import cached_property
 from voxgate.transcription.v1.config_pb2 import ResponseFormat, TimestampGranularity
 from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
+from voxgate_server.audio.convert import RAW_MEDIA_TYPES
+
 __all__ = ["CALLER_PARAMS", "ModelFamily", "family_of"]
 
 CALLER_PARAMS = frozenset(
@@ -39,7 +41,7 @@ What has none there (summaries, topics, search hits …) needs the operator's le
 
 _MEDIA_TYPES = (
     "audio/aac", "audio/aiff", "audio/amr", "audio/basic", "audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg",
-    "audio/wav", "audio/webm", "audio/x-caf", "audio/x-ms-wma",
+    "audio/wav", "audio/webm", "audio/x-caf", "audio/x-ms-wma", *RAW_MEDIA_TYPES.values(),
 )  # fmt: skip
 _FORMATS = (
     ResponseFormat.RESPONSE_FORMAT_JSON,

@@ -7,8 +7,9 @@ through the Files API where there is one; that takes a length, and hence the who
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from urllib.parse import quote
 
@@ -22,10 +23,12 @@ from voxgate_server.providers.gemini_answer import fill_from_answer
 from voxgate_server.providers.gemini_files import GeminiFiles
 from voxgate_server.providers.gemini_models import AI_STUDIO_MEDIA_TYPES, family_of
 from voxgate_server.providers.gemini_request import GeminiRequest, RequestBuilder
+from voxgate_server.providers.gemini_stream import GeminiStream
 from voxgate_server.providers.google_errors import google_refusal
-from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
+from voxgate_server.providers.http_call import HttpCall, Incoming, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.limits import check_size, known_size
+from voxgate_server.providers.stream_answer import events_of, is_event_stream
 
 __all__ = ["INLINE_BYTES", "GeminiProvider", "build"]
 
@@ -103,6 +106,7 @@ class GeminiProvider:
             max_audio_seconds=max_audio_seconds, media_types=self._media_types, extra_params=extra_params,
         )  # fmt: skip
         self._url = httpx.URL(f"{base}{path('generateContent')}")
+        self._stream_url = httpx.URL(f"{base}{path('streamGenerateContent')}?alt=sse")
         extra = extra_headers or {}
         self._operators_headers = frozenset(header.lower() for header in extra)
         self._upstream = Upstream.with_secrets(name, model, (*secrets, *extra.values()))
@@ -137,7 +141,9 @@ class GeminiProvider:
         await self._http.aclose()
 
     async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
-        """Runs one attempt and yields exactly one event, `done`.
+        """Runs one attempt: one event, `done`; for calls that are streamed, the text as it comes before it.
+
+        Answers with times or speakers come whole: their JSON is of no use in pieces.
 
         Raises:
             UnsupportedParameter: The model cannot do what an option asks for; nothing was sent.
@@ -151,21 +157,30 @@ class GeminiProvider:
         request = self._builder.build(attempt.config, self._media_type(attempt), dropped=dropped)
         if attempt.config.debug.include_raw_request:
             attempt.raw_request = raw_payload("application/json", request.shown())
+        streamed = attempt.streamed and not request.timed
+        async with self._asked(attempt, request, self._stream_url if streamed else self._url) as incoming:
+            if streamed and is_event_stream(incoming):
+                stream = GeminiStream(self._upstream, request)
+                async with contextlib.aclosing(events_of(incoming, stream, self._upstream)) as events:
+                    async for event in events:
+                        yield event
+                done = stream.done()
+            else:
+                answer = await incoming.read()
+                done = TranscriptionEvent()
+                await self._http.parse(
+                    answer, lambda body: fill_from_answer(done.done.transcription, body, self._upstream, request)
+                )
+        yield done
+
+    @contextlib.asynccontextmanager
+    async def _asked(self, attempt: Attempt, request: GeminiRequest, url: httpx.URL) -> AsyncIterator[Incoming]:
+        """The answer to a request, with the recording inside it or as a file of its own."""
         if await self._fits(attempt, request):
-            answer = await self._generate(attempt, request)
-        else:
-            answer = await self._generate_from_file(attempt, request)
-        event = TranscriptionEvent()
-        await self._http.parse(
-            answer, lambda body: fill_from_answer(event.done.transcription, body, self._upstream, request)
-        )
-        yield event
-
-    async def _generate(self, attempt: Attempt, request: GeminiRequest) -> Answer:
-        headers = await self._authorised(attempt)
-        return await self._http.send(attempt, self._url, request.inline(attempt.spool), headers=headers)
-
-    async def _generate_from_file(self, attempt: Attempt, request: GeminiRequest) -> Answer:
+            headers = await self._authorised(attempt)
+            async with self._http.stream(attempt, url, request.inline(attempt.spool), headers=headers) as incoming:
+                yield incoming
+            return
         assert self._files is not None
         await self._in_time(attempt, _until_larger(attempt, _FILE_BYTES))
         check_size(known_size(attempt), _FILE_BYTES, self._upstream)
@@ -174,7 +189,8 @@ class GeminiProvider:
             if attempt.config.debug.include_raw_request:
                 attempt.raw_request = raw_payload("application/json", body)
             headers = {**_JSON, **await self._authorised(attempt)}
-            return await self._http.send(attempt, self._url, body, headers=headers)
+            async with self._http.stream(attempt, url, body, headers=headers) as incoming:
+                yield incoming
 
     async def _authorised(self, attempt: Attempt) -> Mapping[str, str]:
         headers = await self._headers(attempt)

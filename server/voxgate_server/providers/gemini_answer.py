@@ -16,7 +16,16 @@ from voxgate_server.providers.gemini_request import NO_SPEECH, GeminiRequest
 from voxgate_server.providers.http_errors import Upstream, excerpt
 from voxgate_server.transcript.words import joined
 
-__all__ = ["fill_from_answer", "seconds_of"]
+__all__ = [
+    "GeminiAnswer",
+    "Part",
+    "decode_answer",
+    "fill_from_answer",
+    "fill_plain",
+    "is_silence",
+    "parts_of",
+    "seconds_of",
+]
 
 _CONTENT_REASONS = frozenset(
     {"BLOCKLIST", "IMAGE_SAFETY", "MODEL_ARMOR", "PROHIBITED_CONTENT", "RECITATION", "SAFETY", "SPII"}
@@ -50,14 +59,16 @@ class _AudioTranscription(msgspec.Struct, rename="camel"):
     end_offset: str | None = None
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class Part(msgspec.Struct, rename="camel"):
+    """A part of what a model said."""
+
     text: str = ""
     thought: bool = False
     audio_transcription: _AudioTranscription | None = None
 
 
 class _Content(msgspec.Struct):
-    parts: list[_Part] = []
+    parts: list[Part] = []
 
 
 class _Candidate(msgspec.Struct, rename="camel"):
@@ -69,7 +80,9 @@ class _Feedback(msgspec.Struct, rename="camel"):
     block_reason: str = ""
 
 
-class _Answer(msgspec.Struct, rename="camel"):
+class GeminiAnswer(msgspec.Struct, rename="camel"):
+    """A GenerateContentResponse, or one chunk of it."""
+
     candidates: list[_Candidate] = []
     prompt_feedback: _Feedback | None = None
     usage_metadata: Any = None
@@ -88,7 +101,7 @@ class _Segments(msgspec.Struct):
     language: str = ""
 
 
-_answer_decoder = msgspec.json.Decoder(_Answer)
+_answer_decoder = msgspec.json.Decoder(GeminiAnswer)
 _segments_decoder = msgspec.json.Decoder(_Segments)
 
 
@@ -105,27 +118,82 @@ def fill_from_answer(target: Transcription, body: bytes, upstream: Upstream, req
         ProviderRejected: Google withholds the answer for what is in it.
         ProviderGarbled: It is no answer, it was cut off, or its times cannot be times of this recording.
     """
-    try:
-        answer = _answer_decoder.decode(body)
-    except (ValueError, RecursionError):
-        _garbled(upstream, "sent an answer that is not a GenerateContentResponse")
+    answer = decode_answer(body, upstream)
     if answer.error is not None:
         _garbled(upstream, "sent an error as if it were a success")
-    parts = _parts(answer, upstream, request)
-    _fill_usage(target, answer.usage_metadata)
-    if request.translation:
-        target.task = "translate"
+    parts = parts_of(answer, upstream, request)
+    _fill_about(target, answer.usage_metadata, request)
     longest = target.usage.tokens.input_token_details.audio_tokens / _TOKENS_PER_SECOND or None
     if request.dedicated:
         _fill_dedicated(target, parts, upstream, request, longest)
         return
     text = "".join(part.text for part in parts).strip()
+    if request.timed and text:
+        _fill_segments(target, text, upstream, request, longest)
+    else:
+        _fill_text(target, text, upstream)
+
+
+def fill_plain(
+    target: Transcription, text: str, usage: Any, upstream: Upstream, request: GeminiRequest, *, languages: list[str]
+) -> None:
+    """Fills `target` from an answer that came in chunks, without times and speakers.
+
+    Args:
+        target: An empty message.
+        text: Its text.
+        usage: Its `usageMetadata`.
+        upstream: Who sent it, for messages.
+        request: What was asked.
+        languages: Codes of the languages that were heard, in order.
+
+    Raises:
+        ProviderGarbled: It says nothing, not even that there was nothing to hear.
+    """
+    _fill_about(target, usage, request)
+    if request.dedicated:
+        target.text = text
+        _fill_languages(target, languages)
+    else:
+        _fill_text(target, text, upstream)
+
+
+def decode_answer(body: bytes, upstream: Upstream) -> GeminiAnswer:
+    """Reads an answer, or a chunk of one.
+
+    Raises:
+        ProviderGarbled: It is none.
+    """
+    try:
+        return _answer_decoder.decode(body)
+    except (ValueError, RecursionError):
+        _garbled(upstream, "sent an answer that is not a GenerateContentResponse")
+
+
+def _fill_about(target: Transcription, usage: Any, request: GeminiRequest) -> None:
+    _fill_usage(target, usage)
+    if request.translation:
+        target.task = "translate"
+
+
+def _fill_text(target: Transcription, text: str, upstream: Upstream) -> None:
     if not text:
         _garbled(upstream, "ended its answer without a text")
-    if request.timed:
-        _fill_segments(target, text, upstream, request, longest)
-    elif text.rstrip(".").lower() != NO_SPEECH:
+    if not is_silence(text):
         target.text = text
+
+
+def is_silence(text: str) -> bool:
+    """Whether a model says that it heard nothing."""
+    return text.rstrip(".").lower() == NO_SPEECH
+
+
+def _fill_languages(target: Transcription, languages: list[str]) -> None:
+    if languages:
+        target.language = languages[0]
+    if len(languages) > 1:
+        for code in languages:
+            target.languages.add(code=code)
 
 
 def seconds_of(value: str | float) -> float | None:
@@ -149,8 +217,19 @@ def seconds_of(value: str | float) -> float | None:
     return seconds if math.isfinite(seconds) and 0 <= seconds <= _MAX_SECONDS else None
 
 
-def _parts(answer: _Answer, upstream: Upstream, request: GeminiRequest) -> list[_Part]:
-    """What the model said, if it ended by itself."""
+def parts_of(answer: GeminiAnswer, upstream: Upstream, request: GeminiRequest, *, partial: bool = False) -> list[Part]:
+    """What the model said, if it ended by itself.
+
+    Args:
+        answer: An answer, or a chunk of one.
+        upstream: Who sent it, for messages.
+        request: What was asked.
+        partial: It is a chunk and need not have ended.
+
+    Raises:
+        ProviderRejected: Google withholds the answer for what is in it.
+        ProviderGarbled: It has not ended, or not by itself.
+    """
     if not answer.candidates:
         if answer.prompt_feedback is not None and answer.prompt_feedback.block_reason:
             _withheld(upstream, "refused the recording or the prompt", answer.prompt_feedback.block_reason)
@@ -171,13 +250,13 @@ def _parts(answer: _Answer, upstream: Upstream, request: GeminiRequest) -> list[
             "went round in circles; the operator can raise maxOutputTokens",
         )
     # Answers of models made for transcription are not documented to say that they ended.
-    if reason != "STOP" and not (request.dedicated and not reason):
+    if reason != "STOP" and not ((request.dedicated or partial) and not reason):
         _garbled(upstream, f"did not end its answer by itself ({excerpt(reason)[:40] or 'without a reason'})")
     return [part for part in (candidate.content.parts if candidate.content else ()) if not part.thought]
 
 
 def _fill_dedicated(
-    target: Transcription, parts: list[_Part], upstream: Upstream, request: GeminiRequest, longest: float | None
+    target: Transcription, parts: list[Part], upstream: Upstream, request: GeminiRequest, longest: float | None
 ) -> None:
     speakers: dict[str, str] = {}
     texts: list[str] = []
@@ -213,11 +292,7 @@ def _fill_dedicated(
     target.words.sort(key=lambda word: word.start)
     target.diarized_segments.sort(key=lambda segment: segment.start)
     target.text = joined(texts)
-    if languages:
-        target.language = next(iter(languages))
-    if len(languages) > 1:
-        for code in languages:
-            target.languages.add(code=code)
+    _fill_languages(target, [*languages])
 
 
 def _fill_segments(

@@ -68,6 +68,7 @@ class GeminiFamily:
             timestamp_granularities=self.granularities,
             diarization=True,
             translation=self.translation,
+            streaming=True,
             max_audio_duration=Duration(seconds=max_audio_seconds or self.max_audio_seconds),
             max_audio_bytes=max_audio_bytes,
             media_types=sorted(media_types),

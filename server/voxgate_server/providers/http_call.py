@@ -5,26 +5,26 @@ gets an answer of status 2xx or an error of the right class.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import httpx
-from voxgate.transcription.v1.extra_fields_pb2 import RawPayload
 
 from voxgate_server.errors import DeadlineExceeded, ProviderGarbled, ProviderTimeout, VoxgateError
 from voxgate_server.providers.audio_body import AudioBody
 from voxgate_server.providers.base import Attempt
 from voxgate_server.providers.http import AiohttpTransport
-from voxgate_server.providers.http_errors import Upstream, passable_headers, redact
+from voxgate_server.providers.http_answer import Answer, Incoming, in_time, raw_payload, read_error
+from voxgate_server.providers.http_errors import Upstream, passable_headers
 
-__all__ = ["Answer", "HttpCall", "checked_base", "header_pairs", "raw_payload"]
+__all__ = ["IDLE_SECONDS", "Answer", "HttpCall", "Incoming", "checked_base", "header_pairs", "raw_payload"]
+
+IDLE_SECONDS = 15.0
+"""How long a streamed answer may pause once it has begun."""
 
 _CONNECT_SECONDS = 3.0
 _WRITE_SECONDS = 15.0
-_ERROR_BODY_SECONDS = 5.0
-_ERROR_BODY_BYTES = 64 * 1024
-_RAW_BYTES = 64 * 1024
 _SMALL_BYTES = 256 * 1024
 """Recordings up to this size go out as one piece."""
 _THREAD_BYTES = 512 * 1024
@@ -35,20 +35,6 @@ _OWN_HEADERS = frozenset(
 
 Refusal = Callable[[int, httpx.Headers, bytes], VoxgateError]
 """The error for an answer that is not 2xx: its status, its headers, and as much of its body as arrived."""
-
-
-class Answer(NamedTuple):
-    """An answer of status 2xx, whole."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def media_type(self) -> str:
-        """Media type in lower case, without parameters; empty when there is none."""
-        media_type: str = self.headers.get("content-type", "")
-        return media_type.partition(";")[0].strip().lower()
 
 
 def checked_base(api_base: str, who: str) -> httpx.URL:
@@ -93,14 +79,6 @@ def header_pairs(own: Mapping[str, str], extra: Mapping[str, str]) -> tuple[tupl
     return tuple((name.encode(), value.encode()) for name, value in headers.items())
 
 
-def raw_payload(media_type: str, data: bytes, secrets: tuple[str, ...] = ()) -> RawPayload:
-    """A body for `extra_fields`: at most 64 KiB of it, without the secrets."""
-    shown = data[:_RAW_BYTES]
-    if secrets:
-        shown = redact(shown.decode("utf-8", "replace"), secrets).encode()[:_RAW_BYTES]
-    return RawPayload(media_type=media_type, data=shown, truncated=len(data) > _RAW_BYTES)
-
-
 class HttpCall:
     """Speaks HTTP to one provider for one deployment.
 
@@ -109,6 +87,7 @@ class HttpCall:
         headers: Sent with every request; see `header_pairs`.
         timeout: Seconds the provider may take to answer once it has the body; None means until the attempt's deadline.
         refusal: Instead of `upstream.refusal`, for providers whose errors have another shape.
+        idle_seconds: How long a streamed answer may pause once it has begun.
         transport: Instead of connections of its own.
     """
 
@@ -119,12 +98,14 @@ class HttpCall:
         headers: tuple[tuple[bytes, bytes], ...],
         timeout: float | None = None,
         refusal: Refusal | None = None,
+        idle_seconds: float = IDLE_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.upstream = upstream
         self._headers = headers
         self._timeout = timeout
         self._refusal = refusal or upstream.refusal
+        self._idle_seconds = idle_seconds
         self._transport = transport if transport is not None else AiohttpTransport()
 
     async def aclose(self) -> None:
@@ -156,21 +137,48 @@ class HttpCall:
             ProviderError: The provider did not answer well; the class says in what way.
             VoxgateError: Whatever the spool's cursor raises, unchanged.
         """
-        seconds_left = attempt.deadline - time.monotonic()
-        if seconds_left <= 0:
+        async with self.stream(attempt, url, body, method=method, headers=headers) as incoming:
+            return await incoming.read()
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        attempt: Attempt,
+        url: httpx.URL,
+        body: AudioBody | bytes = b"",
+        *,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Incoming]:
+        """One request and its answer as it comes; the arguments and errors are those of `send`.
+
+        Leaving the block before the answer has ended cuts the connection at once.
+
+        Returns:
+            The answer from its head on; its pieces raise ProviderError as well.
+        """
+        if time.monotonic() >= attempt.deadline:
             raise DeadlineExceeded(f"The time for the call was over before {self.upstream} was asked.")
         if isinstance(body, AudioBody):
             body.limit(attempt.max_audio_bytes, self.upstream)
+        opening = self._opened(attempt, url, body, method, headers or {})
+        response = await in_time(opening, attempt.deadline, lambda: self._too_late(body), self.upstream)
         try:
-            async with asyncio.timeout(seconds_left) as limit:
-                request = await self._request(url, body, method, headers or {})
-                return await self._exchange(attempt, request, body)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise self._too_late(body) from None
-        except httpx.TransportError as error:
-            raise self.upstream.breakdown(error) from error
+            incoming = Incoming(
+                response,
+                self.upstream,
+                deadline=attempt.deadline,
+                idle_seconds=self._idle_seconds,
+                late=lambda: self._too_late(body),
+                keep=attempt.config.debug.include_raw_response,
+            )
+            try:
+                yield incoming
+            finally:
+                attempt.raw_response = incoming.shown or attempt.raw_response
+                await incoming.aclose()
+        finally:
+            await response.aclose()
 
     async def pause(self, attempt: Attempt, seconds: float) -> None:
         """Waits, for providers that have to be asked again and again.
@@ -228,24 +236,32 @@ class HttpCall:
             extensions={"timeout": {"connect": _CONNECT_SECONDS, "write": _WRITE_SECONDS, "read": self._timeout}},
         )
 
-    async def _exchange(self, attempt: Attempt, request: httpx.Request, body: AudioBody | bytes) -> Answer:
+    async def _opened(
+        self, attempt: Attempt, url: httpx.URL, body: AudioBody | bytes, method: str, headers: Mapping[str, str]
+    ) -> httpx.Response:
+        """The head of an answer of status 2xx; whoever asked closes it."""
+        request = await self._request(url, body, method, headers)
         response = await self._transport.handle_async_request(request)
         try:
-            status = response.status_code
-            attempt.report.http_status = status
-            attempt.response_headers = passable_headers(response.headers)
-            succeeded = 200 <= status < 300
-            if succeeded and isinstance(body, AudioBody) and not body.complete:
-                raise ProviderGarbled(f"{self.upstream} answered before it had the whole recording.")
-            answer = await _read(response) if succeeded else await _read_error(response)
-            if attempt.config.debug.include_raw_response:
-                media_type = response.headers.get("content-type", "")[:256]
-                attempt.raw_response = raw_payload(media_type, answer, self.upstream.secrets)
-            if not succeeded:
-                raise self._refusal(status, response.headers, answer)
-        finally:
+            await self._check(attempt, response, body)
+        except BaseException:
             await response.aclose()
-        return Answer(status, response.headers, answer)
+            raise
+        return response
+
+    async def _check(self, attempt: Attempt, response: httpx.Response, body: AudioBody | bytes) -> None:
+        status = response.status_code
+        attempt.report.http_status = status
+        attempt.response_headers = passable_headers(response.headers)
+        if 200 <= status < 300:
+            if isinstance(body, AudioBody) and not body.complete:
+                raise ProviderGarbled(f"{self.upstream} answered before it had the whole recording.")
+            return
+        answer = await read_error(response)
+        if attempt.config.debug.include_raw_response:
+            media_type = response.headers.get("content-type", "")[:256]
+            attempt.raw_response = raw_payload(media_type, answer, self.upstream.secrets)
+        raise self._refusal(status, response.headers, answer)
 
     def _too_late(self, body: AudioBody | bytes) -> VoxgateError:
         if isinstance(body, AudioBody) and body.waiting:
@@ -261,23 +277,3 @@ class HttpCall:
 
     def _timed_out(self, what: str) -> ProviderTimeout:
         return ProviderTimeout(f"{self.upstream} {what}.", metadata={"provider": self.upstream.provider})
-
-
-async def _read(response: httpx.Response) -> bytes:
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    return b"".join([chunk async for chunk in response.stream])
-
-
-async def _read_error(response: httpx.Response) -> bytes:
-    # The status is what counts: a body that is slow, cut or endless must not take it away.
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    received = bytearray()
-    try:
-        async with asyncio.timeout(_ERROR_BODY_SECONDS):
-            async for chunk in response.stream:
-                received += chunk
-                if len(received) >= _ERROR_BODY_BYTES:
-                    break
-    except (TimeoutError, httpx.TransportError):
-        pass
-    return bytes(received[:_ERROR_BODY_BYTES])

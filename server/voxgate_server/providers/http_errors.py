@@ -54,7 +54,7 @@ _GO_DURATION = re.compile(
     r"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?", re.ASCII
 )
 _PASSABLE = re.compile(
-    r"(?:x|dg|apim)-request-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
+    r"(?:(?:x|dg|apim)-)?request-id|x-trace-id|openai-processing-ms|openai-version|retry-after(?:-ms)?|x-should-retry|x-ratelimit-[a-z0-9\-]{1,64}"
 )
 
 
@@ -227,7 +227,7 @@ class Upstream:
                     "check the deployment's api_base.",
                     metadata=metadata,
                 )
-            case 400 if _TOO_LONG.search(said.message):
+            case 400 if said.code != "context_length_exceeded" and _TOO_LONG.search(said.message):
                 return AudioTooLarge(
                     f"The recording is longer than {self} takes{suffix}", param="file", metadata=metadata
                 )

@@ -5,7 +5,8 @@ text, srt and vtt are rendered by the gateway, for all providers alike. What is 
 `openai_dialects`.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from functools import cache
 
 import httpx
@@ -18,7 +19,7 @@ from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 from voxgate_server.errors import ProviderCredential, UnsupportedAudio
 from voxgate_server.providers.azure_token import Token
 from voxgate_server.providers.base import Attempt, ProviderParams
-from voxgate_server.providers.http_call import Answer, HttpCall, checked_base, header_pairs, raw_payload
+from voxgate_server.providers.http_call import Answer, HttpCall, Incoming, checked_base, header_pairs, raw_payload
 from voxgate_server.providers.http_errors import Upstream
 from voxgate_server.providers.limits import check_size, known_size
 from voxgate_server.providers.multipart_body import MultipartBody
@@ -26,7 +27,9 @@ from voxgate_server.providers.openai_answer import fill_from_json
 from voxgate_server.providers.openai_dialects import DIALECTS, OPENAI, OPENAI_COMPATIBLE
 from voxgate_server.providers.openai_form import FORM_NAMES, build_form, form_fields
 from voxgate_server.providers.openai_models import Dialect
+from voxgate_server.providers.openai_stream import OpenAIStream, unwrapped
 from voxgate_server.providers.options import is_translation
+from voxgate_server.providers.stream_answer import events_of, is_event_stream
 from voxgate_server.telemetry import get_logger
 
 __all__ = ["OpenAIProvider", "build"]
@@ -157,7 +160,7 @@ class OpenAIProvider:
         await self._http.aclose()
 
     async def transcribe(self, attempt: Attempt) -> AsyncGenerator[TranscriptionEvent, None]:
-        """Runs one attempt and yields exactly one event, `done`.
+        """Runs one attempt: one event, `done`; for calls that are streamed, what the server streams before it.
 
         Raises:
             UnsupportedParameter: The model cannot do what an option asks for; nothing was sent.
@@ -176,6 +179,7 @@ class OpenAIProvider:
             defaults=self._default_fields,
             dropped=attempt.dropped_params if self._drop_params else None,
             who=str(self._upstream),
+            streamed=attempt.streamed,
         )
         self._check_audio(attempt)
         filename, media_type = _file_kind(attempt)
@@ -183,20 +187,35 @@ class OpenAIProvider:
         if attempt.config.debug.include_raw_request:
             attempt.raw_request = _raw_form(fields, filename, media_type)
         url = self._translations_url if is_translation(attempt.config) else self._transcriptions_url
-        answer = await self._send(attempt, url, body)
-        event = TranscriptionEvent()
         words = self._dialect.granularities == "one" and ("timestamp_granularities", "word") in fields
-        await self._http.parse(answer, lambda _: self._fill(event, attempt, answer, segments_are_words=words))
-        yield event
+        async with self._answer(attempt, url, body) as incoming:
+            # Whoever was asked to stream may not know how; nobody streams who was not asked.
+            if attempt.streamed and is_event_stream(incoming):
+                stream = OpenAIStream(self._upstream, segments_are_words=words)
+                async with contextlib.aclosing(events_of(incoming, stream, self._upstream)) as events:
+                    async for event in events:
+                        yield event
+                done = stream.done()
+            else:
+                answer = await incoming.read()
+                done = TranscriptionEvent()
+                await self._http.parse(answer, lambda _: self._fill(done, attempt, answer, segments_are_words=words))
+                if attempt.streamed:
+                    done = unwrapped(done, self._upstream)
+        yield done
 
-    async def _send(self, attempt: Attempt, url: httpx.URL, body: MultipartBody) -> Answer:
-        if self._token is None:
-            return await self._http.send(attempt, url, body)
-        token = await self._token.get(attempt.deadline)
+    @contextlib.asynccontextmanager
+    async def _answer(self, attempt: Attempt, url: httpx.URL, body: MultipartBody) -> AsyncIterator[Incoming]:
+        headers = None
+        if self._token is not None:
+            token = await self._token.get(attempt.deadline)
+            headers = {"authorization": f"Bearer {token}"}
         try:
-            return await self._http.send(attempt, url, body, headers={"authorization": f"Bearer {token}"})
+            async with self._http.stream(attempt, url, body, headers=headers) as incoming:
+                yield incoming
         except ProviderCredential:
-            self._token.refused(token)
+            if self._token is not None:
+                self._token.refused(token)
             raise
 
     def _check_audio(self, attempt: Attempt) -> None:

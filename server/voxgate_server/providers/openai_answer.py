@@ -7,17 +7,31 @@ not what it should be counts as not given.
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from voxgate.transcription.v1.transcription_pb2 import Transcription, Usage
+from voxgate.transcription.v1.transcription_pb2 import TokenLogprob, Transcription, Usage
 
 from voxgate_server.errors import ProviderGarbled
 from voxgate_server.providers.http_errors import Upstream, excerpt, read_error_body
 
-__all__ = ["fill_from_json"]
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
+__all__ = [
+    "clean_text",
+    "decode_json",
+    "fill_from_json",
+    "fill_from_object",
+    "fill_logprobs",
+    "plain_text",
+    "span_of",
+    "speaker_of",
+]
 
 _INT32 = 2**31 - 1
+_COUNTS = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens", "total_tokens": ""}
+"""Names of counts of tokens, and those that chat has for them."""
 
 
 def fill_from_json(target: Transcription, body: bytes, upstream: Upstream, *, segments_are_words: bool = False) -> None:
@@ -35,24 +49,35 @@ def fill_from_json(target: Transcription, body: bytes, upstream: Upstream, *, se
     Raises:
         ProviderGarbled: It is not JSON, has no text, or is an error in disguise.
     """
-    answer = _decode(body)
+    answer = decode_json(body)
     if not isinstance(answer, dict):
         raise ProviderGarbled(f"{upstream} sent an answer that is not a JSON object.")
     if answer.get("error"):
         said = excerpt(read_error_body(body).message, upstream.secrets)
         raise ProviderGarbled(f"{upstream} sent an error as if it were a success: {said or 'without a message'}")
+    fill_from_object(target, answer, upstream, segments_are_words=segments_are_words)
+
+
+def fill_from_object(
+    target: Transcription, answer: dict[str, Any], upstream: Upstream, *, segments_are_words: bool = False
+) -> None:
+    """Fills `target` from an answer that is decoded already; see `fill_from_json`.
+
+    Raises:
+        ProviderGarbled: It has no text.
+    """
     text = answer.get("text")
     if not isinstance(text, str):
         raise ProviderGarbled(f"{upstream} sent an answer without a text.")
-    target.text = _clean(text)
-    if task := _text(answer.get("task")):
+    target.text = clean_text(text)
+    if task := plain_text(answer.get("task")):
         target.task = task
-    if language := _text(answer.get("language")):
+    if language := plain_text(answer.get("language")):
         target.language = language
     if (duration := _number(answer.get("duration"))) is not None and duration >= 0:
         target.duration = duration
     for item in _objects(answer.get("languages")):
-        if code := _text(item.get("code")):
+        if code := plain_text(item.get("code")):
             target.languages.add(code=code)
     segments, words = _objects(answer.get("segments")), _objects(answer.get("words"))
     if segments_are_words and not words:
@@ -62,16 +87,22 @@ def fill_from_json(target: Transcription, body: bytes, upstream: Upstream, *, se
         del target.diarized_segments[:]
         _fill_speakers(target, stretches)
     _fill_words(target, words)
-    for item in _objects(answer.get("logprobs")):
-        logprob = _number(item.get("logprob"))
-        if logprob is not None:
-            token = target.logprobs.add(token=_text(item.get("token")), logprob=logprob)
-            token.token_bytes = _bytes(item.get("bytes"))
+    fill_logprobs(target.logprobs, answer.get("logprobs"))
     if isinstance(usage := answer.get("usage"), dict):
         _fill_usage(target, usage)
 
 
-def _decode(body: bytes) -> Any:
+def fill_logprobs(target: "RepeatedCompositeFieldContainer[TokenLogprob]", items: Any) -> None:
+    """Adds the tokens of a list to `target`; what is no token counts as not given."""
+    for item in _objects(items):
+        logprob = _number(item.get("logprob"))
+        if logprob is not None:
+            token = target.add(token=plain_text(item.get("token")), logprob=logprob)
+            token.token_bytes = _bytes(item.get("bytes"))
+
+
+def decode_json(body: bytes) -> Any:
+    """A JSON value, also of servers that are careless with it; None for what is none."""
     try:
         return msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -86,11 +117,11 @@ def _decode(body: bytes) -> Any:
 def _fill_segments(target: Transcription, items: list[dict[str, Any]]) -> None:
     previous_end = 0.0
     for index, item in enumerate(items):
-        start, end = _span(item, previous_end)
+        start, end = span_of(item, previous_end)
         previous_end = end
         number = _integer(item.get("id"))
         segment = target.segments.add(
-            id=index if number is None else number, start=start, end=end, text=_text(item.get("text"))
+            id=index if number is None else number, start=start, end=end, text=plain_text(item.get("text"))
         )
         _add_speaker(target, item, start, end)
         if isinstance(tokens := item.get("tokens"), list):
@@ -114,31 +145,31 @@ def _fill_segments(target: Transcription, items: list[dict[str, Any]]) -> None:
 def _fill_speakers(target: Transcription, items: list[dict[str, Any]]) -> None:
     previous_end = 0.0
     for item in items:
-        start, end = _span(item, previous_end)
+        start, end = span_of(item, previous_end)
         previous_end = end
         _add_speaker(target, item, start, end)
 
 
 def _add_speaker(target: Transcription, item: dict[str, Any], start: float, end: float) -> None:
-    if not (speaker := _speaker(item)):
+    if not (speaker := speaker_of(item)):
         return
     identifier = item.get("id")
     target.diarized_segments.add(
-        id=_text(identifier) if isinstance(identifier, str) else f"seg_{len(target.diarized_segments) + 1:03d}",
+        id=plain_text(identifier) if isinstance(identifier, str) else f"seg_{len(target.diarized_segments) + 1:03d}",
         speaker=speaker,
         start=start,
         end=end,
-        text=_text(item.get("text")),
+        text=plain_text(item.get("text")),
     )
 
 
 def _fill_words(target: Transcription, items: list[dict[str, Any]]) -> None:
     previous_end = 0.0
     for item in items:
-        start, end = _span(item, previous_end)
+        start, end = span_of(item, previous_end)
         previous_end = end
-        word = target.words.add(word=_text(item.get("word")) or _text(item.get("text")), start=start, end=end)
-        if speaker := _speaker(item):
+        word = target.words.add(word=plain_text(item.get("word")) or plain_text(item.get("text")), start=start, end=end)
+        if speaker := speaker_of(item):
             word.speaker = speaker
         confidence = _number(item.get("confidence", item.get("probability", item.get("score"))))
         if confidence is not None and 0 <= confidence <= 1:
@@ -155,7 +186,7 @@ def _fill_usage(target: Transcription, usage: dict[str, Any]) -> None:
         ),
         None,
     )
-    counts = {name: _integer(usage.get(name)) for name in ("input_tokens", "output_tokens", "total_tokens")}
+    counts = {name: _integer(usage.get(name, usage.get(other))) for name, other in _COUNTS.items()}
     # OpenAI's own stream example leaves `type` out: what is there decides.
     if seconds is not None and seconds >= 0 and usage.get("type", "duration") == "duration":
         target.usage.duration.seconds = seconds
@@ -171,11 +202,13 @@ def _fill_usage(target: Transcription, usage: dict[str, Any]) -> None:
         target.usage.CopyFrom(result)
 
 
-def _speaker(item: dict[str, Any]) -> str:
-    return _text(item.get("speaker")) or _text(item.get("speaker_id"))
+def speaker_of(item: dict[str, Any]) -> str:
+    """Who speaks in a segment or word, under either name; empty where nobody says."""
+    return plain_text(item.get("speaker")) or plain_text(item.get("speaker_id"))
 
 
-def _span(item: dict[str, Any], previous_end: float) -> tuple[float, float]:
+def span_of(item: dict[str, Any], previous_end: float) -> tuple[float, float]:
+    """Start and end of a segment or word in seconds; what is missing follows from the end of the one before."""
     start = _number(item.get("start"))
     start = previous_end if start is None else max(start, 0.0)
     end = _number(item.get("end"))
@@ -186,16 +219,18 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
+    """A text as a message can hold it."""
     # Protobuf strings cannot hold lone surrogates. `isascii` is free and true for most.
     if text.isascii():
         return text
     return "".join("�" if "\ud800" <= character <= "\udfff" else character for character in text)
 
 
-def _text(value: Any) -> str:
+def plain_text(value: Any) -> str:
+    """A text, or a number as one; empty for everything else."""
     if isinstance(value, str):
-        return _clean(value)
+        return clean_text(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _INT32 else ""
 
 

@@ -27,6 +27,7 @@ _MEDIA_TYPES = ("audio/flac", "audio/mp4", "audio/mpeg", "audio/ogg", "audio/wav
 _OPENAI_BYTES = 26_214_400
 _MEGABYTE = 1_000_000
 
+_STREAM = (("stream", "true"),)
 _COMMON = frozenset({"language", "temperature", "chunking_strategy"})
 _WHISPER_OPTIONS = frozenset({"language", "temperature", "prompt", "timestamp_granularities"})
 # verbose_json costs a whisper neither money nor time, and says how long the recording is and in which language.
@@ -34,7 +35,11 @@ _WHISPER = ModelFamily(
     part="whisper", formats=_TIMED, options=_WHISPER_OPTIONS, granularities=_BOTH, plain_format="verbose_json"
 )
 _FOUR_O = ModelFamily(
-    formats=_PLAIN, options=_COMMON | {"prompt", "include"}, max_audio_bytes=_OPENAI_BYTES, max_audio_seconds=1500
+    formats=_PLAIN,
+    options=_COMMON | {"prompt", "include"},
+    stream_fields=_STREAM,
+    max_audio_bytes=_OPENAI_BYTES,
+    max_audio_seconds=1500,
 )
 _OPENAI_WHISPER = replace(_WHISPER, options=_WHISPER_OPTIONS | _COMMON, translation=True, max_audio_bytes=_OPENAI_BYTES)
 _LIKE_WHISPER = replace(_OPENAI_WHISPER, part="", plain_format="json")
@@ -47,6 +52,7 @@ _OPENAI_FAMILIES = (
         timed_format="diarized_json",
         diarization=True,
         default_chunking=True,
+        stream_fields=_STREAM,
         max_audio_bytes=_OPENAI_BYTES,
         max_audio_seconds=1400,
     ),
@@ -56,6 +62,7 @@ _OPENAI_FAMILIES = (
         part="gpt-transcribe",
         formats=_PLAIN,
         options=_COMMON | {"prompt", "languages", "keywords"},
+        stream_fields=_STREAM,
         max_audio_bytes=_OPENAI_BYTES,
     ),
     _OPENAI_WHISPER,
@@ -190,6 +197,7 @@ _MISTRAL = Dialect(
             timed_granularities=("segment",),
             speaker_granularities=("segment",),
             diarization=True,
+            stream_fields=_STREAM,
         ),
     ),
     base="https://api.mistral.ai/v1",
@@ -226,7 +234,15 @@ def _server(name: str, base_variable: str, *key_variables: str, base: str = "") 
 _SERVERS = (
     replace(
         _server("hosted_vllm", "HOSTED_VLLM_API_BASE", "HOSTED_VLLM_API_KEY"),
-        families=(replace(_LIKE_WHISPER, options=_WHISPER_OPTIONS, extra_options=_VLLM_OPTIONS),),
+        families=(
+            replace(
+                _LIKE_WHISPER,
+                options=_WHISPER_OPTIONS,
+                extra_options=_VLLM_OPTIONS,
+                stream_fields=(*_STREAM, ("stream_include_usage", "true")),
+                streams_times=False,
+            ),
+        ),
         language_tags=False,
     ),
     _server("openai_like", "OPENAI_LIKE_API_BASE", "OPENAI_LIKE_API_KEY"),

@@ -70,6 +70,7 @@ def build_form(
     defaults: Fields | None = None,
     dropped: list[str] | None,
     who: str,
+    streamed: bool = False,
 ) -> Fields:
     """The fields without the file, in the order they are sent.
 
@@ -82,6 +83,7 @@ def build_form(
         defaults: The operator's fields, sent where the caller's do not say otherwise.
         dropped: Takes the REST names of options the model cannot take; None means that they are refused.
         who: The deployment, for messages.
+        streamed: Ask for events, where the model has them for this config.
 
     Raises:
         UnsupportedParameter: The model cannot do what an option asks for. The format and the task are always refused
@@ -123,6 +125,8 @@ def build_form(
         fields.append((_SWITCH, "true"))
     if family.default_chunking and "chunking_strategy" not in options:
         fields.append(("chunking_strategy", "auto"))
+    if streamed and not is_translation(config) and (family.streams_times or not timed):
+        fields += family.stream_fields
     taken = {name for name, _ in fields}
     if dialect.language_or_times and levels:
         taken.add("language")  # the operator's usual language gives way to the times the caller wants

@@ -42,6 +42,10 @@ class ModelFamily:
     default_chunking: bool = False
     """Refuses long recordings without a `chunking_strategy`; `auto` is sent when the caller has none."""
     translation: bool = False
+    stream_fields: tuple[tuple[str, str], ...] = ()
+    """Form fields with which it is asked to answer in events. Empty: it cannot."""
+    streams_times: bool = True
+    """It can also where times are wanted."""
     base: str = ""
     """Address of these models, where the provider has several."""
     max_audio_bytes: int = 0
@@ -67,6 +71,7 @@ class ModelFamily:
             diarization=self.diarization,
             logprobs="include" in self.options,
             translation=self.translation,
+            streaming=bool(self.stream_fields),
             max_audio_duration=None if seconds is None else Duration(seconds=seconds),
             max_audio_bytes=max_audio_bytes,
             media_types=dialect.media_types if own_server else (),

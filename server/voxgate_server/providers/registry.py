@@ -38,15 +38,21 @@ PROVIDERS: Mapping[str, str | Builder] = {
     "together_ai": "openai:build",
     "deepgram": "deepgram:build",
     "gemini": "gemini:build",
-    "local": "local:build",
+    "elevenlabs": "elevenlabs:build",
+    "assemblyai": "assemblyai:build",
+    "azure_speech": "azure_speech:build",
     "vertex_ai": "vertex:build",
+    "nvidia_riva": "riva:build",
+    "local": "local:build",
+    "faster_whisper": "local.whisper:build",
+    "sherpa_onnx": "local.sherpa:build",
 }
 """Builders by the provider's name, as it stands before the slash of `provider/model`: `module:function` below
 `voxgate_server.providers`. Imported when a deployment needs them: what they need may be an extra."""
 
 _VALUES = (
     "api_key", "api_base", "api_version", "organization", "region_name", "tenant_id", "client_id", "client_secret",
-    "azure_ad_token", "vertex_project", "vertex_location", "vertex_credentials",
+    "azure_ad_token", "vertex_project", "vertex_location", "vertex_credentials", "nvcf_function_id", "use_ssl",
 )  # fmt: skip
 
 
@@ -151,5 +157,7 @@ def _installed() -> Mapping[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _plain(value: str | SecretStr) -> str:
+def _plain(value: str | bool | SecretStr) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from voxgate.transcription.v1.audio_pb2 import RawAudioFormat
 
+from voxgate_server.audio.convert import RAW_MEDIA_TYPES
 from voxgate_server.audio.duration import DurationProbe
 from voxgate_server.audio.frame_headers import id3_length
 from voxgate_server.audio.sniff import AAC, AIFF, AMR, FLAC, HEAD_BYTES, MP3, MP4, OGG, WAV, WEBM, AudioKind
@@ -18,7 +19,10 @@ from voxgate_server.providers.base import Attempt
 
 __all__ = ["CONVERTED_MEDIA_TYPES", "MEDIA_TYPES", "Measured", "heard_whole", "measure"]
 
-MEDIA_TYPES = tuple(sorted(kind.media_type for kind in (AMR, FLAC, MP3, MP4, OGG, WAV, WEBM)))
+MEDIA_TYPES = (
+    *sorted(kind.media_type for kind in (AMR, FLAC, MP3, MP4, OGG, WAV, WEBM)),
+    *RAW_MEDIA_TYPES.values(),
+)
 """What it reads, most of it with some codecs only."""
 CONVERTED_MEDIA_TYPES = (AAC.media_type, AIFF.media_type)
 """What it can be sent converted, besides."""

@@ -8,6 +8,7 @@ from voxgate.transcription.v1.config_pb2 import (
     TimestampGranularity,
     TranscriptionConfig,
 )
+from voxgate.transcription.v1.model_service_pb2 import ModelCapabilities
 
 from voxgate_server.errors import AudioTooLarge, UnsupportedParameter
 from voxgate_server.providers.base import Provider
@@ -70,13 +71,23 @@ def option_refusal(provider: Provider, config: TranscriptionConfig, model: str) 
 
 
 def fits(provider: Provider, recording: Recording) -> bool:
-    """Whether a provider takes a recording, as far as its size and length are known."""
+    """Whether a provider takes a recording, as far as its size and length are known.
+
+    One that is put into another container first is measured when it is.
+    """
     capabilities = provider.capabilities
-    if capabilities.max_audio_bytes and (recording.size_bytes or 0) > capabilities.max_audio_bytes:
+    if _too_many_bytes(capabilities, recording):
         return False
     if recording.seconds is None or not capabilities.HasField("max_audio_duration"):
         return True
     return recording.seconds <= capabilities.max_audio_duration.ToNanoseconds() / 1e9
+
+
+def _too_many_bytes(capabilities: ModelCapabilities, recording: Recording) -> bool:
+    if not capabilities.max_audio_bytes or (recording.size_bytes or 0) <= capabilities.max_audio_bytes:
+        return False
+    taken = capabilities.media_types
+    return not taken or recording.media_type is None or recording.media_type in taken
 
 
 def too_large(provider: Provider, recording: Recording, alternatives: list[str]) -> AudioTooLarge:
@@ -89,8 +100,7 @@ def too_large(provider: Provider, recording: Recording, alternatives: list[str])
     """
     capabilities = provider.capabilities
     who = f"{provider.name} ({provider.model})"
-    by_size = capabilities.max_audio_bytes and (recording.size_bytes or 0) > capabilities.max_audio_bytes
-    if by_size:
+    if _too_many_bytes(capabilities, recording):
         what = f"has {recording.size_bytes} bytes and {who} takes at most {capabilities.max_audio_bytes}"
         limit = {"limit_bytes": str(capabilities.max_audio_bytes)}
     else:

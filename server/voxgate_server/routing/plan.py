@@ -22,6 +22,8 @@ class Recording:
     """Its size, or what has come of it so far; None when nothing is known."""
     seconds: float | None = None
     """Its length; None when it is not known yet."""
+    media_type: str | None = None
+    """What it is, once its first bytes have told; None before, and for headerless audio."""
 
 
 @dataclass(frozen=True, slots=True)

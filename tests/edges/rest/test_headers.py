@@ -70,7 +70,7 @@ async def test_a_plain_answer(gateway: Gateway, emulator: OpenAIEmulator):
         "x-litellm-attempted-retries": "0",
         "x-litellm-max-retries": "2",
         "x-litellm-attempted-fallbacks": "0",
-        "x-litellm-timeout": "600",
+        "x-litellm-timeout": "605.517",  # ten minutes and the length of the recording
         "x-portkey-last-used-option-index": "config",
         "x-portkey-retry-attempt-count": "0",
         "x-portkey-cache-status": "DISABLED",

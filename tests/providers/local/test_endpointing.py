@@ -4,13 +4,14 @@ import itertools
 import random
 import threading
 from array import array
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from voxgate_server.audio.isolation.frames import MAX_PAYLOAD, SAMPLE_RATE, FrameError, Kind, decode_header, encode
 from voxgate_server.audio.isolation.recording import Recording, RecordingDropped
-from voxgate_server.providers.local.endpointing import Endpointer, Stretch
+from voxgate_server.providers.local.endpointing import FEW_PAUSES, PAUSES, Endpointer, Stretch
 
 from tests.recordings import recording
 
@@ -28,8 +29,8 @@ def sound(pieces: list[tuple[int, int]]) -> bytes:
     return samples.tobytes()
 
 
-def stretches(pcm: bytes, cuts: list[int]) -> list[Stretch]:
-    endpointer = Endpointer()
+def stretches(pcm: bytes, cuts: list[int], pauses: Sequence[tuple[int, int]] = PAUSES) -> list[Stretch]:
+    endpointer = Endpointer(pauses)
     found = []
     places = [0, *sorted(cut % len(pcm) for cut in cuts), len(pcm)]
     for start, end in itertools.pairwise(places):
@@ -39,11 +40,13 @@ def stretches(pcm: bytes, cuts: list[int]) -> list[Stretch]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(PIECES, st.lists(st.integers(0, 1 << 20), max_size=8))
-def test_stretches_are_pieces_of_the_sound_in_order(pieces: list[tuple[int, int]], cuts: list[int]):
+@given(PIECES, st.lists(st.integers(0, 1 << 20), max_size=8), st.sampled_from([PAUSES, FEW_PAUSES]))
+def test_stretches_are_pieces_of_the_sound_in_order(
+    pieces: list[tuple[int, int]], cuts: list[int], pauses: Sequence[tuple[int, int]]
+):
     pcm = sound(pieces)
-    found = stretches(pcm, cuts)
-    assert found == stretches(pcm, [])
+    found = stretches(pcm, cuts, pauses)
+    assert found == stretches(pcm, [], pauses)
     end = 0
     for stretch in found:
         start = round(stretch.start * SAMPLE_RATE) * 2
@@ -51,6 +54,14 @@ def test_stretches_are_pieces_of_the_sound_in_order(pieces: list[tuple[int, int]
         end = start + len(stretch.pcm)
         assert stretch.pcm == pcm[start:end]
         assert len(stretch.pcm) <= 26 * SAMPLE_RATE * 2
+
+
+def test_few_pauses_cut_seldom():
+    pcm = sound([(5000, 300), (0, 100)] * 9)
+    assert len(stretches(pcm, [])) == 9
+    few = stretches(pcm, [], FEW_PAUSES)
+    assert len(few) == 3
+    assert [len(stretch.pcm) > 10 * SAMPLE_RATE * 2 for stretch in few] == [True, True, False]
 
 
 def test_silence_is_left_out():

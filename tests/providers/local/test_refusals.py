@@ -16,8 +16,9 @@ from voxgate_server.errors import (
     UnsupportedParameter,
     VoxgateError,
 )
-from voxgate_server.providers.local import PocketsphinxProvider, missing_packages
-from voxgate_server.providers.local import provider as provider_module
+from voxgate_server.providers.local import PocketsphinxProvider
+from voxgate_server.providers.local import pocketsphinx as pocketsphinx_module
+from voxgate_server.providers.registry import build_for_caller
 
 from tests.providers.local.calling import refused, transcribe
 from tests.recordings import convert, recording
@@ -220,9 +221,7 @@ async def test_what_it_says_of_itself(provider: PocketsphinxProvider):
 
 
 def test_missing_packages(monkeypatch: pytest.MonkeyPatch):
-    assert missing_packages() == []
-    monkeypatch.setattr(provider_module, "_PACKAGES", ("av", "voxgate_no_such_package"))
-    assert missing_packages() == ["voxgate_no_such_package"]
+    monkeypatch.setattr(pocketsphinx_module, "_PACKAGES", ("av", "voxgate_no_such_package"))
     with pytest.raises(ValueError, match=r"voxgate_no_such_package.*pip install 'voxgate\[local\]'"):
         PocketsphinxProvider()
 
@@ -231,3 +230,9 @@ def test_missing_packages(monkeypatch: pytest.MonkeyPatch):
 def test_arguments(arguments):
     with pytest.raises(ValueError):
         PocketsphinxProvider(**arguments)
+
+
+@pytest.mark.parametrize("provider", ["local/pocketsphinx", "faster_whisper/small"])
+def test_callers_start_nothing_here(provider: str):
+    with pytest.raises(ValueError, match="only the operator decides"):
+        build_for_caller(*provider.split("/"), {})

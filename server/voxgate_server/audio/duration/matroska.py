@@ -70,6 +70,8 @@ class MatroskaWalk(Walk):
         """The one being read."""
         self._chosen: _Track | None = None
         """The first of sound."""
+        self._has_tracks = False
+        """There were tracks, of whatever kind, all of which are read."""
         self._is_opus = False
         """And its packets can be counted."""
         self._cluster_time = 0
@@ -142,6 +144,10 @@ class MatroskaWalk(Walk):
         if not 0 <= length <= self._frames * _MAX_PACKET_SECONDS:
             return None
         return max(length - track.delay / 1e9, 0.0)
+
+    def is_soundless(self) -> bool:
+        """See Walk."""
+        return self._has_tracks and self._chosen is None and self._track is None
 
     def _last_packet(self, track: _Track) -> float | None:
         """Length of the last packet in seconds; None when nothing tells."""
@@ -242,6 +248,7 @@ class MatroskaWalk(Walk):
 
     def _end_track(self) -> None:
         track, self._track = self._track, None
+        self._has_tracks |= track is not None
         if track is not None and track.kind == _IS_SOUND and self._chosen is None:
             if not 0 < track.number < 127:
                 raise GiveUp

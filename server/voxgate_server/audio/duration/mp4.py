@@ -95,6 +95,10 @@ class Mp4Walk(Walk):
             return None
         return self._shown(track) / track.timescale
 
+    def is_soundless(self) -> bool:
+        """See Walk."""
+        return bool(self._tracks) and all(track.handler not in (b"", b"soun") for track in self._tracks)
+
     def _track(self) -> _Track | None:
         return next((track for track in self._tracks if track.handler == b"soun"), None)
 

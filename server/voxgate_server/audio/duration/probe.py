@@ -32,6 +32,7 @@ _WALKS: dict[str, type[Walk]] = {
     kinds.MP4.name: Mp4Walk,
     kinds.OGG.name: OggWalk,
     kinds.WEBM.name: MatroskaWalk,
+    kinds.MATROSKA.name: MatroskaWalk,
     kinds.AIFF.name: AiffWalk,
     kinds.AU.name: AuWalk,
     kinds.CAF.name: CafWalk,
@@ -98,6 +99,11 @@ class DurationProbe:
             return None
         seconds = _sane(self._walk.seconds())
         return seconds if seconds is None or seconds <= self._window.received * _MAX_BYTE_SECONDS else None
+
+    @property
+    def is_soundless(self) -> bool:
+        """Whether it certainly has no track of sound: a film without one, by what has come so far."""
+        return self._walk is not None and not self._given_up and self._walk.is_soundless()
 
     def _stop(self) -> None:
         """Nothing more is looked at; bytes are only counted."""

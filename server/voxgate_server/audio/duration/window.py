@@ -113,3 +113,7 @@ class Walk:
     def seconds(self) -> float | None:
         """Length in seconds of what has come so far; None when it cannot be known."""
         raise NotImplementedError
+
+    def is_soundless(self) -> bool:
+        """Whether the container certainly has no track of sound, by what has come so far."""
+        return False

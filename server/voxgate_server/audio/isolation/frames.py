@@ -11,6 +11,7 @@ stdin ends the worker at any time.
 
 import struct
 from enum import IntEnum
+from typing import Any
 
 import msgspec
 
@@ -59,7 +60,7 @@ class Kind(IntEnum):
     FAILED = 18
     """It cannot be; payload: `Failed`."""
     PIECE = 19
-    """The next piece; payload: its samples, signed 16 bit little-endian, mono, `SAMPLE_RATE`."""
+    """The next piece; payload: samples, signed 16 bit little-endian, mono, `SAMPLE_RATE`, or bytes of a file."""
     PARTIAL = 20
     """What was understood so far; payload: the text, as the recogniser has it."""
 
@@ -97,6 +98,10 @@ class Start(msgspec.Struct):
     partials: bool = False
     """It is spoken while it is sent, and what was understood is wanted as soon as possible. Needs `raw`, as `s16le`
     and with one channel."""
+    options: dict[str, Any] = {}
+    """What is to be done with it, in words of the worker's module."""
+    processor_seconds: int = 0
+    """Processor time it may take; 0 for no limit."""
 
 
 class Done(msgspec.Struct):

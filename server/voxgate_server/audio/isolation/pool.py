@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -60,13 +60,16 @@ class Worker:
         """Done when the process is gone and its pipes are closed."""
 
     @classmethod
-    async def start(cls, module: str, who: str, temporary_directory: Path | None) -> "Worker":
+    async def start(
+        cls, module: str, who: str, temporary_directory: Path | None, arguments: Sequence[str] = ()
+    ) -> "Worker":
         """Starts a process.
 
         Args:
             module: What it runs.
             who: Whose process it is, for messages.
             temporary_directory: Where it keeps recordings; None means TMPDIR or, without it, /var/tmp.
+            arguments: For the module; everybody on the machine can read them.
 
         Raises:
             ProviderUnavailable: The system does not allow another process.
@@ -84,6 +87,7 @@ class Worker:
                 "-P",
                 "-m",
                 module,
+                *arguments,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
@@ -98,6 +102,12 @@ class Worker:
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
+
+    @property
+    def ended_by(self) -> signal.Signals | None:
+        """The signal that ended the process; None when it lives or ended in another way."""
+        code = self._process.returncode or 0
+        return signal.Signals(-code) if code < 0 else None
 
     @property
     def is_alive(self) -> bool:
@@ -177,10 +187,8 @@ class Worker:
             self._frames.put_nowait(None)
 
     def _how_it_ended(self) -> str:
-        code = self._process.returncode or 0
-        if code < 0:
-            return signal.Signals(-code).name
-        return f"exit code {code}"
+        ended_by = self.ended_by
+        return f"exit code {self._process.returncode or 0}" if ended_by is None else ended_by.name
 
 
 class WorkerPool:
@@ -192,11 +200,20 @@ class WorkerPool:
         size: How many processes there are at most.
         max_waiting: How many callers may wait for one.
         temporary_directory: Where workers keep recordings; None means TMPDIR or, without it, /var/tmp.
+        arguments: For the module; everybody on the machine can read them.
     """
 
     def __init__(
-        self, module: str, who: str, *, size: int, max_waiting: int, temporary_directory: Path | None = None
+        self,
+        module: str,
+        who: str,
+        *,
+        size: int,
+        max_waiting: int,
+        temporary_directory: Path | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
+        self._arguments = arguments
         self._module = module
         self._who = who
         self._size = size
@@ -289,7 +306,7 @@ class WorkerPool:
             if worker.is_alive:
                 return worker
         if not self._closed.is_set():
-            worker = await Worker.start(self._module, self._who, self._temporary_directory)
+            worker = await Worker.start(self._module, self._who, self._temporary_directory, self._arguments)
             self._workers.add(worker)
             worker.ended.add_done_callback(lambda _: self._workers.discard(worker))
             if not self._closed.is_set():

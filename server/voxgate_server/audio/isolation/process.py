@@ -5,11 +5,13 @@ be ignored by whoever calls `serve`, so that a server that drains can still fini
 the process at once.
 """
 
+import math
 import os
 import queue
 import resource
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,13 +60,15 @@ class Job:
         _write(self.answers, encode(kind, payload))
 
 
-def serve(work: Callable[[Job], Done]) -> None:
+def serve(work: Callable[[Job], Done], *, address_space: int | None = _ADDRESS_SPACE) -> None:
     """Serves recordings until stdin ends.
 
     Args:
         work: Reads one recording to its end. What it raises is reported, and the process lives on.
+        address_space: Bytes the process may have; None for no limit.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    if address_space is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.nice(_NICENESS)
     av.logging.set_level(None)
@@ -74,7 +78,9 @@ def serve(work: Callable[[Job], Done]) -> None:
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, jobs, answers), name="receive", daemon=True).start()
     while True:
-        _serve(jobs.get(), work)
+        job = jobs.get()
+        _limit_processor(job.start.processor_seconds)
+        _serve(job, work)
 
 
 def _receive(stream: BinaryIO, jobs: "queue.SimpleQueue[Job]", answers: BinaryIO) -> None:
@@ -108,6 +114,13 @@ def _take(kind: Kind, payload: bytes, job: Job | None, jobs: "queue.SimpleQueue[
         job.recording.finish()
         job.complete = True
     return job
+
+
+def _limit_processor(seconds: int) -> None:
+    """Limits what the next recording may cost; more ends the process with SIGXCPU, whatever it is doing."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    limit = math.ceil(time.process_time()) + seconds if seconds else hard
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
 def _serve(job: Job, work: Callable[[Job], Done]) -> None:

@@ -17,7 +17,7 @@ from voxgate_server.edges.grpc.status import abort
 from voxgate_server.edges.grpc.upload import UploadBytes, UploadFinished, UploadSession, UploadStarted
 from voxgate_server.edges.header_options import header_options
 from voxgate_server.edges.intake import answer_while_receiving
-from voxgate_server.errors import InvalidRequest, NotInThisRelease, UploadIdle, VoxgateError
+from voxgate_server.errors import InvalidRequest, NotInThisRelease, Overloaded, UploadIdle, VoxgateError
 from voxgate_server.gateway import Gateway
 from voxgate_server.live import LiveRoom
 
@@ -36,6 +36,7 @@ class TranscriptionServicer(TranscriptionServiceServicer):
     def __init__(self, gateway: Gateway, live: LiveRoom) -> None:
         self._gateway = gateway
         self._live = live
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def Transcribe(self, request: api.TranscribeRequest, context: _Context) -> api.TranscribeResponse:  # noqa: N802
         """A whole recording in, the whole transcript out."""
@@ -66,7 +67,9 @@ class TranscriptionServicer(TranscriptionServiceServicer):
             await _fill(call, request.audio)
             async with contextlib.aclosing(self._gateway.transcribe(call)) as events:
                 async for event in events:
-                    yield api.TranscribeEventsResponse(event=event)
+                    # grpc comes back for the next one when this one was taken, and itself waits for ever.
+                    with self._given_up_after(self._gateway.limits.unread_seconds, context):
+                        yield api.TranscribeEventsResponse(event=event)
 
     async def TranscribeLive(  # noqa: N802
         self, request_iterator: AsyncIterator[api.TranscribeLiveRequest], context: _Context
@@ -84,6 +87,25 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         async with contextlib.aclosing(events):
             async for event in events:
                 yield event
+
+    @contextlib.contextmanager
+    def _given_up_after(self, seconds: float, context: _Context) -> Iterator[None]:
+        """Ends the RPC of the current task when the block takes longer."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def give_up() -> None:
+            task.cancel()
+            # A cancelled handler alone leaves the stream open, and its caller waiting for more.
+            farewell = loop.create_task(_farewell(context, current_rpc().request_id, seconds))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
+
+        timer = loop.call_later(seconds, give_up)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextlib.contextmanager
     def _opened(
@@ -161,6 +183,13 @@ async def _with_options(
 def _seconds_left(context: _Context) -> float | None:
     remaining = context.time_remaining()
     return None if remaining is None else max(remaining - _DEADLINE_MARGIN, 0)
+
+
+async def _farewell(context: _Context, request_id: str, seconds: float) -> None:
+    """Tells a caller who does not read that it was given up; it hears of it when it reads on."""
+    error = Overloaded(f"The stream was ended: nothing of it was read for {seconds:g} s, which is the limit.")
+    with contextlib.suppress(aio.AbortError, aio.BaseError):
+        await abort(context, error, request_id)
 
 
 def _header(audio: AudioSource) -> AudioHeader:

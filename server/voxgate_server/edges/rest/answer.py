@@ -26,6 +26,7 @@ class Answer:
         self._send = send
         self._trace_id = trace_id
         self._with_extra_fields = with_extra_fields
+        self._failed: SseStream | None = None
 
     async def run(self, call: Call) -> "Transcription | SseStream":
         """Runs the call; a streamed one sends what comes of it at once.
@@ -33,11 +34,12 @@ class Answer:
         Raises:
             VoxgateError: It failed. Of a stream that has begun, the caller knows already.
         """
+        call.takes_resets = self._gateway.limits.sse_restart
         return await self._events(call) if call.streamed else await self._gateway.transcription(call)
 
     async def finish(self, call: Call, ran: "Transcription | SseStream") -> None:
         """Sends the answer, or the end of a stream. Apart from `run`: what ends a response ends the wait for callers
-        who go away.
+        who go away, as if they did.
         """
         if isinstance(ran, SseStream):
             await ran.end()
@@ -53,7 +55,12 @@ class Answer:
         await send_response(self._send, answer.body, answer.media_type.encode(), headers=headers)
 
     async def _events(self, call: Call) -> SseStream:
-        stream = SseStream(self._send, lambda: self._headers(call), with_extra_fields=self._with_extra_fields)
+        stream = SseStream(
+            self._send,
+            lambda dropped: self._headers(call, dropped),
+            unread_seconds=self._gateway.limits.unread_seconds,
+            with_extra_fields=self._with_extra_fields,
+        )
         try:
             async with contextlib.aclosing(self._gateway.transcribe(call)) as events:
                 coming = asyncio.ensure_future(anext(events, None))
@@ -77,9 +84,17 @@ class Answer:
             if not stream.started or isinstance(error, Cancelled):
                 raise
             await stream.fail(error)
+            self._failed = stream
             raise
 
-    def _headers(self, call: Call, dropped: Sequence[str] = ()) -> list[tuple[bytes, bytes]]:
+    async def finish_failed(self) -> None:
+        """Sends the end of a stream whose failure was told; nothing where there was none."""
+        if self._failed is not None:
+            # Whoever does not read it loses the connection instead.
+            with contextlib.suppress(Cancelled):
+                await self._failed.end()
+
+    def _headers(self, call: Call, dropped: Sequence[str]) -> list[tuple[bytes, bytes]]:
         headers = [*identifying_headers(call.request_id, self._trace_id), *call_headers(call)]
         if dropped:
             headers.append((b"x-voxgate-dropped-params", ",".join(dropped).encode("ascii", "replace")))

@@ -83,6 +83,7 @@ class TranscriptionEndpoint:
         except BaseException as error:
             scope["voxgate.call"] = request.opened
             failure = request.cause(error)
+            await answer.finish_failed()
             if failure is not error:
                 raise failure from error
             raise

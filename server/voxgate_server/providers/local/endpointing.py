@@ -7,20 +7,22 @@ nothing is lost, the utterance is then cut at its quietest place when it has rea
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import mul
 
 from voxgate_server.audio.isolation.frames import SAMPLE_RATE
 
-__all__ = ["Endpointer", "Stretch"]
+__all__ = ["FEW_PAUSES", "PAUSES", "Endpointer", "Stretch"]
 
 _FRAMES_PER_SECOND = 100
 _FRAME_BYTES = 2 * SAMPLE_RATE // _FRAMES_PER_SECOND
 _PADDING = 20
 """Frames of silence kept before and after speech."""
-_PAUSES = ((0, 60), (300, 20), (1200, 15))
-"""From which length of the utterance on (frames) which pause ends it (frames)."""
+PAUSES = ((0, 60), (300, 20), (1200, 15))
+"""From which length of the utterance on (frames) which pause ends it (frames): for those that work by utterance."""
+FEW_PAUSES = ((0, 200), (1500, 20), (2000, 15))
+"""The same for models that read windows of up to 30 s, however little is in them."""
 _LONGEST = 2500
 """Frames after which an utterance is cut wherever it is quietest."""
 _LAST_RESORT = 500
@@ -51,9 +53,14 @@ class Stretch:
 
 
 class Endpointer:
-    """Cuts a stream of samples into stretches of speech, each at most 25 seconds and a little padding long."""
+    """Cuts a stream of samples into stretches of speech, each at most 25 seconds and a little padding long.
 
-    def __init__(self) -> None:
+    Args:
+        pauses: Where to cut: from which length on (in frames of 10 ms) which pause (in frames) ends a stretch.
+    """
+
+    def __init__(self, pauses: Sequence[tuple[int, int]] = PAUSES) -> None:
+        self._pauses = pauses
         self._pending = bytearray()
         self._frames: list[bytes] = []
         self._levels: list[float] = []
@@ -99,7 +106,7 @@ class Endpointer:
             self._drop(max(0, len(self._frames) - _PADDING))
             return None
         spoken = len(self._frames) - self._silence
-        pause = next(pause for length, pause in reversed(_PAUSES) if spoken >= length)
+        pause = next(pause for length, pause in reversed(self._pauses) if spoken >= length)
         if self._silence < pause:
             return None
         end = spoken + min(_PADDING, pause // 2)
