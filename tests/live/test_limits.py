@@ -164,8 +164,7 @@ async def test_a_client_that_reads_nothing_is_ended(emulator: ListeningEmulator,
                 await call.write(COMMIT)
 
         sending = asyncio.create_task(send())
-        await eventually(lambda: not len(gateway.app.live) and not gateway.app.gateway.calls_in_progress)
-        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("voxgate-live")]
+        await eventually(lambda: not gateway.app.live.connected and not gateway.app.gateway.calls_in_progress)
         # The connection itself takes some 4 MiB, turns of 100 kB; what is taken beyond that is bounded.
         assert len(emulator.records) < 120
         await asyncio.wait_for(_not_ok(call), 30)
@@ -177,5 +176,17 @@ async def _not_ok(call: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in call:
             pass
-    assert reason(caught.value) == "CANCELLED"
-    assert "read nothing for 0.5 s" in (caught.value.details() or "")
+    assert reason(caught.value) == "SERVER_OVERLOADED"
+    assert "nothing of it was read for 0.5 s" in (caught.value.details() or "")
+
+
+async def test_a_client_that_does_not_read_a_complete_recording(emulator: ListeningEmulator, tmp_path: Path):
+    emulator.script(raw(json.dumps({"text": "word " * 800_000})))
+    async with limited(emulator, tmp_path, "unread_seconds: 0.5") as gateway:
+        call = gateway.stub.TranscribeLive(metadata=METADATA)
+        for message in (start(audio="", options="processing: AUDIO_PROCESSING_COMPLETE"), chunk(beeps.wav(SPEECH))):
+            await call.write(message)
+        await call.write(finish(len(beeps.wav(SPEECH))))
+        await emulator.record()
+        await eventually(lambda: not gateway.app.gateway.calls_in_progress)
+        await asyncio.wait_for(_not_ok(call), 30)

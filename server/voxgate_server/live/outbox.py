@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from voxgate.transcription.v1.transcription_service_pb2 import AudioCursors, TranscribeLiveResponse
 
-from voxgate_server.errors import Cancelled, NotFound
+from voxgate_server.errors import NotFound
 
 __all__ = ["Outbox"]
 
@@ -20,12 +20,10 @@ class Outbox:
     """A queue of events between those who say something and whoever passes it on.
 
     Args:
-        patience: Seconds it may be full, that is, that its reader may read nothing.
         keep: Keeps what was taken, within bounds, for a reader that comes back.
     """
 
-    def __init__(self, *, patience: float, keep: bool) -> None:
-        self._patience = patience
+    def __init__(self, *, keep: bool) -> None:
         self._keep = keep
         self._queue: deque[TranscribeLiveResponse] = deque()
         self._kept: deque[TranscribeLiveResponse] = deque()
@@ -48,9 +46,6 @@ class Outbox:
         """Says something; waits while there is no room.
 
         A partial takes the place of one of the same turn that nobody has taken yet.
-
-        Raises:
-            Cancelled: The reader reads nothing.
         """
         event.cursors.CopyFrom(self.cursors)
         if event.HasField("partial") and self._queue and self._queue[-1].partial.item_id == event.partial.item_id:
@@ -62,32 +57,19 @@ class Outbox:
         self._changed.set()
 
     async def room(self) -> None:
-        """Waits until there is room for another event.
+        """Waits until there is room for another event."""
+        while len(self._queue) >= _EVENTS or self._bytes >= _BYTES:
+            await self._change()
 
-        Raises:
-            Cancelled: The reader reads nothing.
-        """
-        try:
-            async with asyncio.timeout(self._patience):
-                while len(self._queue) >= _EVENTS or self._bytes >= _BYTES:
-                    await self._change()
-        except TimeoutError:
-            raise Cancelled(f"The client has read nothing for {self._patience:g} s.") from None
-
-    def close(self, error: BaseException | None = None) -> bool:
+    def close(self, error: BaseException | None = None) -> None:
         """Ends the events, after those that are still to be taken. The first time counts.
 
         Args:
             error: What the reader is told after them; None: it is a good end.
-
-        Returns:
-            Whether this was the first time.
         """
-        if self._closed:
-            return False
-        self._closed, self._error = True, error
-        self._changed.set()
-        return True
+        if not self._closed:
+            self._closed, self._error = True, error
+            self._changed.set()
 
     @property
     def next_sequence(self) -> int:

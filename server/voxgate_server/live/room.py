@@ -96,7 +96,7 @@ class LiveRoom:
             request: Who asks.
             surface: Where it comes in, for the records.
             seconds_left: Until the caller's own deadline; None when it has none.
-            hang_up: Tells a client that reads nothing why it is left, where the iterator cannot; may take for ever.
+            hang_up: Tells the client why its connection is ended, because it has another one; may take for ever.
 
         Raises:
             VoxgateError: The session has failed.
@@ -153,7 +153,7 @@ class LiveRoom:
             cut_off = False
             raise
         finally:
-            comes_back = cut_off and not session.unread and not call.cancelled and not self._stopping
+            comes_back = cut_off and not call.cancelled and not self._stopping
             if not comes_back or self.limits.resume_seconds <= 0:
                 self._sessions.pop(session.id, None)
                 await session.aclose()

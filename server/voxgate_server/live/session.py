@@ -75,7 +75,7 @@ class LiveLimits:
     parallel_turns: int = 4
     """Turns of one session that are recognised at a time."""
     unread_seconds: float = 30.0
-    """How long a client may read nothing."""
+    """How long a client may read nothing; whoever passes the events on sees to it."""
     resume_seconds: float = 30.0
     """How long a session waits for a client that was cut off."""
 
@@ -114,7 +114,7 @@ class LiveSession:
         self.stream = stream
         self._limits = limits
         self._transcript = SessionTranscript(start.config)
-        self._outbox = Outbox(patience=limits.unread_seconds, keep=limits.resume_seconds > 0)
+        self._outbox = Outbox(keep=limits.resume_seconds > 0)
         self._seconds = (
             limits.max_session_seconds if seconds_left is None else min(limits.max_session_seconds, seconds_left)
         )
@@ -123,8 +123,6 @@ class LiveSession:
         """Why it ends before the caller said so."""
         self._going_away: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
-        self.unread = False
-        """It has failed because its client reads nothing."""
         self._owner: asyncio.Task[Any] | None = None
         """Passes the events on."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -142,7 +140,7 @@ class LiveSession:
 
         Args:
             messages: All after `start`.
-            hang_up: Tells a client that reads nothing why it is left, and may take for ever.
+            hang_up: Tells the client why its connection is ended, and may take for ever.
 
         Raises:
             VoxgateError: The session has failed.
@@ -240,7 +238,7 @@ class LiveSession:
         except UploadIdle as error:
             await self._end(error)
         except Exception as error:
-            self._fail(error)
+            self._outbox.close(error)
 
     async def _act(self, action: Started | Samples | RecordingBytes | Committed | Cleared | Finished) -> None:
         match action:
@@ -281,7 +279,7 @@ class LiveSession:
                 await self._outbox.put(TranscribeLiveResponse(done=SessionDone(transcription=whole)))
             self._outbox.close(self._ending)
         except Exception as error:
-            self._fail(error)
+            self._outbox.close(error)
 
     async def _age(self) -> None:
         left = self._deadline - time.monotonic()
@@ -300,7 +298,7 @@ class LiveSession:
             await asyncio.sleep(seconds * _FAREWELL)
             await self._end(error)
         except Exception as failure:
-            self._fail(failure)
+            self._outbox.close(failure)
 
     async def _end(self, error: VoxgateError) -> None:
         """Takes no more audio; what was said is still transcribed and told, before the error is."""
@@ -314,14 +312,8 @@ class LiveSession:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _fail(self, error: Exception) -> None:
-        first = self._outbox.close(error)
-        if first and isinstance(error, Cancelled):
-            self.unread = True
-            self._task(self._hang_up_on(error), "hang-up")
-
     async def _hang_up_on(self, error: Cancelled) -> None:
-        """Ends the connection of a client that reads nothing. Whoever passes the events on waits for it as well."""
+        """Ends the connection of the client. Whoever passes the events on may wait for it to read."""
         # Its messages end with an error of their own, which is none of the session's.
         await self._stop_reading()
         if self._hang_up is not None:

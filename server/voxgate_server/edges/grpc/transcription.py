@@ -86,7 +86,8 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         events = self._live.run(messages, rpc, surface="grpc", seconds_left=seconds_left, hang_up=hang_up)
         async with contextlib.aclosing(events):
             async for event in events:
-                yield event
+                with self._given_up_after(self._live.limits.unread_seconds, context):
+                    yield event
 
     @contextlib.contextmanager
     def _given_up_after(self, seconds: float, context: _Context) -> Iterator[None]:
