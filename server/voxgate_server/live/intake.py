@@ -33,6 +33,7 @@ from voxgate_server.errors import (
 __all__ = ["Action", "Cleared", "Committed", "Finished", "LiveIntake", "RecordingBytes", "Samples", "Started"]
 
 _CHUNK_BYTES = 1 << 20
+_PIECE_BYTES = 64 * 1024
 _SILENCE_MS = 60_000
 _SHA256_BYTES = 32
 _ID_BYTES = 255
@@ -222,11 +223,12 @@ class LiveIntake:
         if self._reader is None:
             yield RecordingBytes(data)
             return
-        before = self._reader.rest
-        samples = self._reader.feed(data)
-        taken = before + data if before else data
-        self._digest.update(memoryview(taken)[: len(taken) - len(self._reader.rest)])
-        yield from self._sliced(samples)
+        # Piece by piece, because mixing many channels down takes its time.
+        for at in range(0, len(data), _PIECE_BYTES):
+            taken = self._reader.rest + data[at : at + _PIECE_BYTES]
+            samples = self._reader.feed(data[at : at + _PIECE_BYTES])
+            self._digest.update(taken[: len(taken) - len(self._reader.rest)])
+            yield from self._sliced(samples)
 
     def _silence(self, milliseconds: int) -> Iterator[Action]:
         self._need_turns("silence")
