@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from voxgate.transcription.v1.audio_pb2 import AUDIO_ENCODING_OPUS, AudioTrailer
+from voxgate.transcription.v1.audio_pb2 import AUDIO_ENCODING_OPUS, AUDIO_ENCODING_PCM_S16LE, AudioTrailer
 from voxgate.transcription.v1.transcription_service_pb2 import (
     AUDIO_PROCESSING_COMPLETE,
     AUDIO_PROCESSING_REALTIME,
@@ -90,7 +90,8 @@ class LiveIntake:
     def __init__(self) -> None:
         self._messages = 0
         self._reader: PcmReader | None = None
-        self._size = 0
+        self._size = self._rest = 0
+        self._second_bytes = 0
         self._digest = hashlib.sha256()
         self._samples = 0
         self.sample_rate = 0
@@ -102,11 +103,18 @@ class LiveIntake:
 
     @property
     def seconds(self) -> float:
-        """Audio received, silence included."""
+        """Audio received and done with, silence included."""
         return self._samples / self.sample_rate if self.sample_rate else 0.0
 
+    def seconds_with(self, pcm: bytes) -> float:
+        """`seconds` when these samples are done with."""
+        return (self._samples + len(pcm) // SAMPLE_BYTES) / self.sample_rate
+
     def feed(self, message: TranscribeLiveRequest) -> Iterator[Action]:
-        """Takes the next message. Its actions are to be done in order, before the next message.
+        """Takes the next message.
+
+        Its actions are to be done in order, before the next message. Whoever stops in between leaves the rest of it,
+        from the action that was not done on, as if it had not come.
 
         Raises:
             MessageOutOfOrder: It may not come now.
@@ -127,8 +135,8 @@ class LiveIntake:
         """The caller is back on another stream, which `start` has begun. All whole samples from before count."""
         self._messages = 1
         if self._reader is not None:
-            self._size -= len(self._reader.rest)
-            self._reader.rest = b""
+            self._size -= self._rest
+            self._reader.rest, self._rest = b"", 0
 
     def _feed(self, message: TranscribeLiveRequest) -> Iterator[Action]:
         kind = message.WhichOneof("payload")
@@ -211,6 +219,8 @@ class LiveIntake:
             ) from None
         _check_detection(start)
         self.sample_rate = raw.sample_rate_hertz
+        width = SAMPLE_BYTES if raw.encoding == AUDIO_ENCODING_PCM_S16LE else 1
+        self._second_bytes = self.sample_rate * width * (raw.channel_count or 1)
 
     def _chunk(self, data: bytes) -> Iterator[Action]:
         if len(data) > _CHUNK_BYTES:
@@ -219,16 +229,21 @@ class LiveIntake:
                 param="chunk",
                 metadata={"limit_bytes": str(_CHUNK_BYTES)},
             )
-        self._size += len(data)
         if self._reader is None:
             yield RecordingBytes(data)
             return
-        # Piece by piece, because mixing many channels down takes its time.
-        for at in range(0, len(data), _PIECE_BYTES):
-            taken = self._reader.rest + data[at : at + _PIECE_BYTES]
-            samples = self._reader.feed(data[at : at + _PIECE_BYTES])
-            self._digest.update(taken[: len(taken) - len(self._reader.rest)])
-            yield from self._sliced(samples)
+        # Piece by piece, because mixing many channels down takes its time, and each at most a second long.
+        size = min(_PIECE_BYTES, self._second_bytes)
+        for at in range(0, len(data), size):
+            piece = data[at : at + size]
+            taken = self._reader.rest + piece
+            pcm = self._reader.feed(piece)
+            if pcm:
+                yield from self._samples_done(pcm)
+            # Counted when it was done: a client that is cut off before sends it again.
+            self._size += len(piece)
+            self._rest = len(self._reader.rest)
+            self._digest.update(taken[: len(taken) - self._rest])
 
     def _silence(self, milliseconds: int) -> Iterator[Action]:
         self._need_turns("silence")
@@ -240,14 +255,11 @@ class LiveIntake:
         while left > 0:
             count = min(left, self.sample_rate)
             left -= count
-            yield from self._sliced(bytes(SAMPLE_BYTES * count))
+            yield from self._samples_done(bytes(SAMPLE_BYTES * count))
 
-    def _sliced(self, pcm: bytes) -> Iterator[Samples]:
-        size = SAMPLE_BYTES * self.sample_rate
-        for offset in range(0, len(pcm), size):
-            part = pcm[offset : offset + size]
-            self._samples += len(part) // SAMPLE_BYTES
-            yield Samples(part)
+    def _samples_done(self, pcm: bytes) -> Iterator[Samples]:
+        yield Samples(pcm)
+        self._samples += len(pcm) // SAMPLE_BYTES
 
     def _need_turns(self, kind: str) -> None:
         if self._reader is None:

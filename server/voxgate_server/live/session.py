@@ -243,10 +243,11 @@ class LiveSession:
     async def _act(self, action: Started | Samples | RecordingBytes | Committed | Cleared | Finished) -> None:
         match action:
             case Samples(pcm):
-                self._outbox.advance(received=self._intake.seconds)
-                await self.stream.send(pcm)
                 # A large chunk is many of these.
                 await asyncio.sleep(0)
+                await self.stream.send(pcm)
+                # Without waiting for anything, so that what was taken was also counted.
+                self._outbox.advance(received=self._intake.seconds_with(pcm))
                 if self.stream.silence > self._limits.max_silence_seconds:
                     raise UploadIdle(
                         f"Nothing was said for {self._limits.max_silence_seconds:g} s of audio, which is the limit. "

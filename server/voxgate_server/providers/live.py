@@ -46,6 +46,8 @@ class LiveStream(Protocol):
     async def send(self, pcm: bytes) -> None:
         """Takes samples, at most a second of them; waits while there is no room for more.
 
+        It takes all of them or, where it is cancelled, none.
+
         Raises:
             VoxgateError: The stream has failed; `events` raises the same.
         """
