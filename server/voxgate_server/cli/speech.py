@@ -113,10 +113,13 @@ class Microphone:
             )
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
+        self._stopped = False
 
     def stop(self) -> None:
         """Hears no more; what was said is still transcribed."""
-        if self._process is not None and self._process.returncode is None:
+        # Once: a second signal to a process that has just ended would take its end away from whoever waits for it.
+        if self._process is not None and not self._stopped:
+            self._stopped = True
             self._process.terminate()
 
     async def pieces(self) -> AsyncGenerator[bytes]:
@@ -141,6 +144,7 @@ class Microphone:
                     piece = await process.stdout.readexactly(2 * RATE // _PIECES_PER_SECOND)
                     heard = True
                     yield piece
+            self._stopped = True  # It has closed its side, and ends by itself.
             if not heard:
                 why = (await process.stderr.read(1000)).decode("utf-8", "replace").strip()
                 raise click.ClickException(f"arecord recorded nothing: {why or 'it gave no reason'}")
