@@ -137,7 +137,7 @@ class Lab:
         await self.close()
         started = time.monotonic()
         gateway = self._gateway = Gateway(self._command, self._upstream.port, self._key, self._cpu)
-        connect, first = self._connect(gateway, target), Load(calls=1, size=2048, unary=True, call_seconds=5)
+        connect, first = self._connect(gateway, target), Load(calls=1, size=8192, unary=True, call_seconds=5)
         while not (outcome := await loads.run(connect, first)).timings:
             if not gateway.alive:
                 raise RuntimeError(f"the gateway ended at its start:\n{gateway.log()}")
