@@ -23,6 +23,7 @@ from voxgate_server.edges.rest.app import rest_app
 from voxgate_server.edges.rest.server import RestServer
 from voxgate_server.edges.tls import TlsFiles, grpc_credentials, http_context
 from voxgate_server.gateway import Gateway, GatewayLimits
+from voxgate_server.live import LiveLimits, LiveRoom
 from voxgate_server.providers.registry import build_for_caller, build_provider, provider_names
 from voxgate_server.routing.deployments import Deployment, DeploymentTable, Wildcard
 from voxgate_server.routing.health import Health, HealthSettings
@@ -99,6 +100,7 @@ class App:
                 sse_restart=settings.streaming.sse_restart,
             ),
         )
+        self.live = LiveRoom(self.gateway, LiveLimits(**settings.live.model_dump()))
         self._portkey = PortkeyPlanner(_portkey_settings(config), self.gateway.router, _factory_for_callers(resolver))
         self._identity = Identity(
             config.master_key.get_secret_value() if config.master_key else None,
@@ -152,7 +154,9 @@ class App:
         except ValueError as error:
             raise ListenError(str(error)) from error
         calls = self.gateway.limits.max_concurrent_calls
-        self._grpc = GrpcServer(public_services(self.gateway), self._identity, calls=calls, share_port=share_ports)
+        self._grpc = GrpcServer(
+            public_services(self.gateway, self.live), self._identity, calls=calls, share_port=share_ports
+        )
         self._rest = RestServer(
             rest_app(self.gateway, self._identity, ready=lambda: self._ready, portkey=self._portkey),
             share_port=share_ports,
@@ -184,8 +188,10 @@ class App:
             grace: Seconds calls in progress have.
         """
         self._ready = False
+        self.live.go_away(grace)
         doors = [door.stop(grace) for door in (self._grpc, self._rest) if door is not None]
         await asyncio.gather(*doors)
+        await self.live.aclose()
         # Last, so that operators can see, and end, what holds up the others.
         if self._admin is not None:
             await self._admin.stop(min(grace, _ADMIN_FAREWELL_SECONDS))

@@ -78,6 +78,7 @@ async def run_attempt(
         call.spool,
         step.deadline,
         call.kind,
+        on_partial=call.on_partial,
         max_audio_bytes=provider.capabilities.max_audio_bytes,
         streamed=call.streamed,
     )

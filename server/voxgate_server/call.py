@@ -88,6 +88,8 @@ class Call:
     """The answer goes out as events."""
     takes_resets: bool = False
     """Its caller understands the event that voids what was said before."""
+    on_partial: Callable[[str, float], None] | None = None
+    """Told what was understood of a recording that still arrives: the whole text so far, and of how many seconds."""
     started: float = field(default_factory=time.monotonic)
     attempts: list[ProviderAttempt] = field(default_factory=list)
     """What was tried so far, in order."""

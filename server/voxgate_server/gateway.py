@@ -123,6 +123,7 @@ class Gateway:
         streamed: bool = False,
         surface: str = "command",
         method: str = "",
+        admitted: bool = False,
     ) -> Call:
         """Admits a call of the current task and opens its spool. Every opened call must be closed.
 
@@ -134,12 +135,13 @@ class Gateway:
             streamed: The answer goes out as events.
             surface: Where it comes in: `grpc`, `rest` or `command`.
             method: What is called, for operators to see.
+            admitted: It is a part of another call in progress, and may not be refused for there being too many.
 
         Raises:
             AudioTooLarge: The announced size is above the limit.
             Overloaded: Too many calls are in progress.
         """
-        if len(self.active) >= self.limits.max_concurrent_calls:
+        if not admitted and len(self.active) >= self.limits.max_concurrent_calls:
             raise Overloaded(
                 f"{len(self.active)} calls are in progress, which is this server's limit. Try again shortly.",
                 metadata={"limit_calls": str(self.limits.max_concurrent_calls)},

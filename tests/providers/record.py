@@ -13,7 +13,7 @@ from tests.providers import http_wire
 __all__ = ["BodyReader", "Form", "RawBody", "Record", "Refused"]
 
 _KEPT = 64 << 20
-_KEPT_OF_FORMS = 1 << 20
+_KEPT_OF_FORMS = 2 << 20
 
 
 class Refused(Exception):

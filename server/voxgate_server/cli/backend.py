@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
     from voxgate.transcription.v1.model_service_pb2 import Model
     from voxgate.transcription.v1.transcription_pb2 import Transcription
+    from voxgate.transcription.v1.transcription_service_pb2 import TranscribeLiveResponse
 
     from voxgate_server.cli.recording import Recording
 
@@ -55,6 +56,22 @@ class Backend(Protocol):
         Raises:
             CallFailed: It could not be transcribed.
             OSError: It could not be read.
+        """
+        ...
+
+    def live(
+        self, audio: "AsyncIterable[bytes]", sample_rate: int, config: "TranscriptionConfig", pause_ms: int | None
+    ) -> "AsyncGenerator[TranscribeLiveResponse]":
+        """Transcribes speech while it is spoken.
+
+        Args:
+            audio: Samples as they come: signed 16 bit little-endian, mono.
+            sample_rate: In Hz.
+            config: The options.
+            pause_ms: The pause that ends a turn, in milliseconds; None leaves it to the gateway.
+
+        Raises:
+            CallFailed: The session has failed.
         """
         ...
 

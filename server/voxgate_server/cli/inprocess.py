@@ -3,17 +3,24 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import AsyncGenerator, AsyncIterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from voxgate.transcription.v1.audio_pb2 import AudioHeader
-from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.audio_pb2 import AudioChunk, AudioEncoding, AudioHeader, AudioTrailer, RawAudioFormat
+from voxgate.transcription.v1.config_pb2 import ServerVad, TranscriptionConfig
 from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
+from voxgate.transcription.v1.transcription_service_pb2 import (
+    LiveStart,
+    TranscribeLiveRequest,
+    TranscribeLiveResponse,
+    TurnDetection,
+)
 
 from voxgate_server.app import App
-from voxgate_server.call import Call, Caller, new_request_id
+from voxgate_server.call import Call, Caller, RequestContext, new_request_id
 from voxgate_server.cli.backend import OnProgress
 from voxgate_server.cli.loading import load
 from voxgate_server.cli.messages import CallFailed
@@ -81,9 +88,40 @@ class InProcessBackend:
             if call is not None:
                 gateway.close(call, failure)
 
+    async def live(
+        self, audio: AsyncIterable[bytes], sample_rate: int, config: TranscriptionConfig, pause_ms: int | None
+    ) -> AsyncGenerator[TranscribeLiveResponse]:
+        """Transcribes speech while it is spoken. See Backend."""
+        request = RequestContext(new_request_id(), Caller())
+        raw = RawAudioFormat(
+            encoding=AudioEncoding.AUDIO_ENCODING_PCM_S16LE, sample_rate_hertz=sample_rate, channel_count=1
+        )
+        start = LiveStart(
+            config=config,
+            audio=AudioHeader(raw_format=raw),
+            turn_detection=TurnDetection(server_vad=ServerVad(silence_duration_ms=pause_ms)),
+            interim_results=True,
+        )
+        events = self._app.live.run(_live_messages(start, audio), request, surface="command")
+        try:
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    yield event
+        except VoxgateError as error:
+            raise CallFailed(error.message, request_id=request.request_id, attempts=error.attempts) from error
+
     async def models(self) -> list[Model]:
         """The configured models. See Backend."""
         return self._app.gateway.models(Caller())
+
+
+async def _live_messages(start: LiveStart, audio: AsyncIterable[bytes]) -> AsyncGenerator[TranscribeLiveRequest]:
+    size = 0
+    yield TranscribeLiveRequest(start=start)
+    async for piece in audio:
+        size += len(piece)
+        yield TranscribeLiveRequest(chunk=AudioChunk(data=piece))
+    yield TranscribeLiveRequest(finish=AudioTrailer(size_bytes=size))
 
 
 async def _receive(recording: Recording, call: Call, on_progress: OnProgress) -> None:

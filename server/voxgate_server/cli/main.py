@@ -16,6 +16,7 @@ INTERRUPTED = 130
 _COMMANDS = {
     "serve": ("voxgate_server.cli.serve", "serve"),
     "transcribe": ("voxgate_server.cli.transcribe", "transcribe"),
+    "live": ("voxgate_server.cli.live", "live"),
     "models": ("voxgate_server.cli.models", "models"),
     "config": ("voxgate_server.cli.config", "config"),
 }

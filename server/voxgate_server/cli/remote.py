@@ -1,12 +1,15 @@
 """A running gateway as the backend of a command, through the Python client."""
 
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable
 from types import TracebackType
 from typing import Self
 
 import click
-from voxgate.transcription.v1.config_pb2 import TranscriptionConfig
+from voxgate.transcription.v1.config_pb2 import ServerVad, TranscriptionConfig
 from voxgate.transcription.v1.model_service_pb2 import Model
 from voxgate.transcription.v1.transcription_pb2 import Transcription
+from voxgate.transcription.v1.transcription_service_pb2 import TranscribeLiveResponse, TurnDetection
 from voxgate_client import AsyncClient, CertificateError, TlsOptions, TranscriptionOptions, VoxgateError
 
 from voxgate_server.cli.backend import BackendOptions, OnProgress
@@ -75,6 +78,25 @@ class RemoteBackend:
                 on_progress=progress,
                 **_options(config, recording.filename),
             )
+        except VoxgateError as error:
+            raise _failed(error) from error
+
+    async def live(
+        self, audio: AsyncIterable[bytes], sample_rate: int, config: TranscriptionConfig, pause_ms: int | None
+    ) -> AsyncGenerator[TranscribeLiveResponse]:
+        """Sends speech while it is spoken. See Backend."""
+        detection = TurnDetection(server_vad=ServerVad(silence_duration_ms=pause_ms))
+        events = self._client.live(
+            audio,
+            sample_rate=sample_rate,
+            turn_detection=detection,
+            interim_results=True,
+            **_options(config, ""),
+        )
+        try:
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    yield event
         except VoxgateError as error:
             raise _failed(error) from error
 

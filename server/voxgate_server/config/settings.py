@@ -16,6 +16,7 @@ __all__ = [
     "KeySettings",
     "LimitSettings",
     "ListenSettings",
+    "LiveSettings",
     "LocalSettings",
     "PortkeySettings",
     "StreamingSettings",
@@ -87,6 +88,26 @@ class LimitSettings(Section):
     """Calls in progress at once in one process; one more is refused. Default 1024."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
     """Seconds calls in progress have to end after a request to stop. Default 30, at most 3600."""
+
+
+class LiveSettings(Section):
+    """Bounds of live sessions (`TranscribeLive`). Their turns are calls like any other, under the limits above."""
+
+    max_session_seconds: Seconds = 14_400.0
+    """Seconds a session may last. Default 14400 (four hours), at most 86400."""
+    idle_seconds: Seconds = 60.0
+    """Seconds in which nothing at all comes, not even an empty chunk, after which a session ends. Default 60, at most
+    86400."""
+    max_silence_seconds: Seconds = 900.0
+    """Seconds of audio without speech after which a session ends. Default 900, at most 86400."""
+    max_turn_seconds: Annotated[Seconds, Field(ge=1, le=60)] = 60.0
+    """Longest turn, in seconds of audio. Default 60, from 1 to 60."""
+    parallel_turns: Annotated[Count, Field(ge=1, le=64)] = 4
+    """Turns of one session that are recognised at once. Default 4, from 1 to 64."""
+    unread_seconds: Seconds = 30.0
+    """Seconds a client may read nothing before its session ends. Default 30, at most 86400."""
+    resume_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """Seconds a session waits for a client that was cut off; 0: it does not. Default 30, at most 3600."""
 
 
 class DebugSettings(Section):
@@ -171,6 +192,8 @@ class VoxgateSettings(Section):
     """Certificates."""
     limits: LimitSettings = LimitSettings()
     """Sizes, times and numbers of calls."""
+    live: LiveSettings = LiveSettings()
+    """Live sessions."""
     debug: DebugSettings = DebugSettings()
     """Help in finding faults."""
     local: LocalSettings = LocalSettings()

@@ -104,6 +104,8 @@ class Attempt:
     """When the attempt has to be over, on the clock of `time.monotonic()`, in seconds."""
     kind: AudioKind | None = None
     """What the audio is, told by its first bytes; None for headerless audio."""
+    on_partial: Callable[[str, float], None] | None = None
+    """Called while the recording still arrives: the whole text so far, and of how many seconds. None: nobody asks."""
     max_audio_bytes: int = 0
     """Bytes of the recording after which it is too large for the provider; 0 for no limit."""
     streamed: bool = False

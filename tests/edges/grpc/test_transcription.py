@@ -359,11 +359,6 @@ async def test_raw_payloads_are_shown_where_the_operator_allows(gateway: Gateway
 
 
 async def test_what_is_not_in_this_release_says_so(gateway: Gateway):
-    live = gateway.stub.TranscribeLive(sending([]), metadata=METADATA)  # type: ignore[arg-type]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await live.read()
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert reason(caught.value) == "NOT_IMPLEMENTED"
     by_url = api.TranscribeRequest(
         config=TranscriptionConfig(model="whisper-1"), audio=AudioSource(uri="https://example.com/a.wav")
     )

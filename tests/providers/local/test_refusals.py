@@ -216,7 +216,7 @@ async def test_raw_opus(provider: PocketsphinxProvider, store: SpoolStore):
 async def test_what_it_says_of_itself(provider: PocketsphinxProvider):
     assert (provider.name, provider.model) == ("local", "pocketsphinx")
     assert provider.capabilities.streaming
-    assert not provider.capabilities.live
+    assert provider.capabilities.live
     assert list(provider.capabilities.languages) == ["en"]
 
 

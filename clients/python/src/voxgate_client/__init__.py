@@ -27,6 +27,7 @@ from voxgate_client._errors import (
     UploadInterruptedError,
     VoxgateError,
 )
+from voxgate_client._live import live_messages
 from voxgate_client._request import DEFAULT_TIMEOUT, TranscriptionOptions
 from voxgate_client._version import __version__
 
@@ -53,4 +54,5 @@ __all__ = [
     "UploadInterruptedError",
     "VoxgateError",
     "__version__",
+    "live_messages",
 ]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
 from grpc import aio
@@ -11,12 +11,18 @@ from voxgate.transcription.v1.events_pb2 import TranscriptionEvent
 from voxgate.transcription.v1.model_service_pb2 import GetModelRequest, Model
 from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceStub
 from voxgate.transcription.v1.transcription_pb2 import Transcription
-from voxgate.transcription.v1.transcription_service_pb2 import TranscribeUploadRequest, TranscribeUploadResponse
+from voxgate.transcription.v1.transcription_service_pb2 import (
+    TranscribeLiveRequest,
+    TranscribeLiveResponse,
+    TranscribeUploadRequest,
+    TurnDetection,
+)
 from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceStub
 
 from voxgate_client._audio import AsyncAudio, off_loop
 from voxgate_client._channel import TlsOptions, connect
 from voxgate_client._errors import CallCancelledError
+from voxgate_client._live import live_messages
 from voxgate_client._mapping import map_errors, was_cancelled
 from voxgate_client._request import (
     Progress,
@@ -29,6 +35,7 @@ from voxgate_client._request import (
 )
 
 if TYPE_CHECKING:
+    from voxgate.transcription.v1.audio_pb2 import AudioEncoding
     from voxgate.transcription.v1.model_service_pb2_grpc import ModelServiceAsyncStub
     from voxgate.transcription.v1.transcription_service_pb2_grpc import TranscriptionServiceAsyncStub
 
@@ -198,6 +205,86 @@ class AsyncClient:
             finally:
                 call.cancel()
 
+    async def live(
+        self,
+        audio: AsyncIterable[bytes | TranscribeLiveRequest],
+        *,
+        sample_rate: int,
+        encoding: "str | AudioEncoding.ValueType" = "pcm_s16le",
+        channels: int = 1,
+        turn_detection: TurnDetection | None = None,
+        interim_results: bool = False,
+        **options: Unpack[TranscriptionOptions],
+    ) -> AsyncGenerator[TranscribeLiveResponse]:
+        """Sends speech while it is spoken, and gives the text of each turn.
+
+        The session begins when iteration begins, and may last as long as the server allows: only `timeout`, where it
+        is given, is a limit of this side. Leaving the loop early ends it.
+
+        Args:
+            audio: Headerless audio as it comes, 20 to 100 ms at a time; among it, messages for the session: `commit`,
+                `clear` and `silence`. Its end is the end of the session. An exception of its own is raised here as it
+                is.
+            sample_rate: Samples per second and channel, in Hz.
+            encoding: `pcm_s16le` (default), `mulaw` or `alaw`.
+            channels: Interleaved channels. Default 1.
+            turn_detection: Who decides that a turn is over. Default: pauses do.
+            interim_results: Give `partial` events while a turn is spoken.
+            **options: As for `transcribe`.
+
+        Yields:
+            Events, from `session_started` to `done`: `partial` replaces what the turn had before, `turn_completed` has
+            its final text.
+
+        Raises:
+            VoxgateError: The session has failed.
+            ValueError: An option has a value that cannot be.
+            TypeError: An option is of the wrong type.
+        """
+        timeout = read_options(**options).timeout
+        rpc = self._connection.rpc("TranscribeLive", timeout)
+        transcriptions, _ = self._stubs()
+        messages = live_messages(
+            audio,
+            sample_rate=sample_rate,
+            encoding=encoding,
+            channels=channels,
+            turn_detection=turn_detection,
+            interim_results=interim_results,
+            **options,
+        )
+        failure: list[BaseException] = []
+
+        async def send() -> None:
+            try:
+                async for message in messages:
+                    if not await _write(call, message):
+                        return  # The session is over; reading tells how.
+                await call.done_writing()
+            except BaseException as error:
+                if not sender.cancelling():
+                    failure.append(error)
+                    call.cancel()
+            finally:
+                await messages.aclose()
+
+        try:
+            with map_errors(rpc):
+                call = transcriptions.TranscribeLive(timeout=timeout, metadata=self._connection.metadata)
+                sender = asyncio.create_task(send())
+                try:
+                    async for event in call:
+                        yield event
+                finally:
+                    call.cancel()
+                    sender.cancel()
+                    await asyncio.wait({sender}, timeout=_SENDER_SECONDS)
+        except CallCancelledError:
+            if not failure:
+                raise
+        if failure:
+            raise failure[0]
+
     async def models(self, *, provider: str | None = None, timeout: float | None = None) -> list[Model]:
         """All models this key may use, in order of their ids.
 
@@ -258,9 +345,7 @@ class AsyncClient:
         return self._made[1]
 
 
-async def _write(
-    call: aio.StreamUnaryCall[TranscribeUploadRequest, TranscribeUploadResponse], message: TranscribeUploadRequest
-) -> bool:
+async def _write(call: Any, message: TranscribeUploadRequest | TranscribeLiveRequest) -> bool:
     """Sends a message. False: the call has ended."""
     try:
         # A write that fails because the server has just ended the call makes grpc.aio replace the server's status by

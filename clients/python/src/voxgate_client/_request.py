@@ -32,6 +32,7 @@ __all__ = [
     "TranscriptionOptions",
     "Upload",
     "checked_timeout",
+    "enum_value",
     "events_request",
     "events_request_async",
     "models_request",
@@ -127,11 +128,12 @@ def read_options(
         language=language,
         prompt=prompt,
         temperature=temperature,
-        response_format=_value(ResponseFormat, "response_format", response_format),
+        response_format=enum_value(ResponseFormat, "response_format", response_format),
         timestamp_granularities=[
-            _value(TimestampGranularity, "timestamp_granularities", name) for name in _several(timestamp_granularities)
+            enum_value(TimestampGranularity, "timestamp_granularities", name)
+            for name in _several(timestamp_granularities)
         ],
-        include=[_value(Include, "include", name) for name in _several(include)],
+        include=[enum_value(Include, "include", name) for name in _several(include)],
     )
     if targets := [_target(entry) for entry in _several(fallbacks)]:
         config.routing.CopyFrom(RoutingConfig(fallbacks=targets))
@@ -253,8 +255,12 @@ class _Enum(Protocol):
     def DESCRIPTOR(self) -> Any: ...  # noqa: N802  # protobuf's own name
 
 
-def _value(enum: _Enum, field: str, given: object) -> Any:
-    """The number of an enum value, by OpenAI's name for it (`verbose_json`) or as it is."""
+def enum_value(enum: _Enum, field: str, given: object) -> Any:
+    """The number of an enum value, by OpenAI's name for it (`verbose_json`) or as it is.
+
+    Raises:
+        ValueError: There is no such name.
+    """
     if not isinstance(given, str):
         return given
     values = enum.DESCRIPTOR.values

@@ -3,7 +3,7 @@
 A frame is the size of its payload (4 bytes, big-endian), its kind (1 byte) and the payload: bytes of audio, or JSON.
 
     server → worker   START, AUDIO*, FINISH        a START without the FINISH before it drops the recording before
-    worker → server   (UTTERANCE | PIECE)*, then DONE or FAILED
+    worker → server   (UTTERANCE | PARTIAL | PIECE)*, then DONE or FAILED
 
 DONE comes only after FINISH. Pieces are large, so each but the first few waits for a MORE of the server's. The end of
 stdin ends the worker at any time.
@@ -61,6 +61,8 @@ class Kind(IntEnum):
     """It cannot be; payload: `Failed`."""
     PIECE = 19
     """The next piece; payload: samples, signed 16 bit little-endian, mono, `SAMPLE_RATE`, or bytes of a file."""
+    PARTIAL = 20
+    """What was understood so far; payload: the text, as the recogniser has it."""
 
 
 class Failure(IntEnum):
@@ -93,6 +95,9 @@ class Start(msgspec.Struct):
     raw: RawAudio | None = None
     piece_seconds: float = 60.0
     """The longest piece, for whom cuts."""
+    partials: bool = False
+    """It is spoken while it is sent, and what was understood is wanted as soon as possible. Needs `raw`, as `s16le`
+    and with one channel."""
     options: dict[str, Any] = {}
     """What is to be done with it, in words of the worker's module."""
     processor_seconds: int = 0

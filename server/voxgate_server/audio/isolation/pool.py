@@ -225,6 +225,7 @@ class WorkerPool:
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         self._closed = asyncio.Event()
+        self._returned = asyncio.Event()
 
     @property
     def pids(self) -> list[int]:
@@ -235,6 +236,12 @@ class WorkerPool:
     def spare(self) -> int:
         """How many more calls would get a worker at once."""
         return max(self._size - self._lent - self._waiting, 0)
+
+    async def wait_spare(self, count: int) -> None:
+        """Waits until so many more calls would get a worker at once; for ever where there are not that many."""
+        while self.spare < count:
+            self._returned.clear()
+            await self._returned.wait()
 
     @contextlib.asynccontextmanager
     async def lease(self, deadline: float) -> AsyncIterator["Lease"]:
@@ -265,6 +272,7 @@ class WorkerPool:
         finally:
             self._lent -= 1
             self._free.release()
+            self._returned.set()
 
     async def aclose(self) -> None:
         """Kills all workers and waits until they are gone."""

@@ -22,6 +22,7 @@ from voxgate_server.edges.grpc.models import ModelServicer
 from voxgate_server.edges.grpc.transcription import TranscriptionServicer
 from voxgate_server.edges.identity import Identity
 from voxgate_server.gateway import Gateway
+from voxgate_server.live import LiveRoom
 
 __all__ = ["GrpcServer", "admin_services", "public_services"]
 
@@ -35,12 +36,12 @@ Services: TypeAlias = Mapping[str, Callable[[Any], None]]
 """By their full names: what adds them to a server."""
 
 
-def public_services(gateway: Gateway) -> Services:
+def public_services(gateway: Gateway, live: LiveRoom) -> Services:
     """The services for everybody with a key."""
     transcription = transcription_service_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name
     models = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
     return {
-        transcription: lambda to: add_TranscriptionServiceServicer_to_server(TranscriptionServicer(gateway), to),
+        transcription: lambda to: add_TranscriptionServiceServicer_to_server(TranscriptionServicer(gateway, live), to),
         models: lambda to: add_ModelServiceServicer_to_server(ModelServicer(gateway), to),
     }
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 from grpc import aio
 from voxgate.transcription.v1 import transcription_service_pb2 as api
@@ -19,6 +19,7 @@ from voxgate_server.edges.header_options import header_options
 from voxgate_server.edges.intake import answer_while_receiving
 from voxgate_server.errors import InvalidRequest, NotInThisRelease, Overloaded, UploadIdle, VoxgateError
 from voxgate_server.gateway import Gateway
+from voxgate_server.live import LiveRoom
 
 __all__ = ["TranscriptionServicer"]
 
@@ -32,8 +33,9 @@ _SLICE = 256 * 1024
 class TranscriptionServicer(TranscriptionServiceServicer):
     """Answers transcription calls."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, live: LiveRoom) -> None:
         self._gateway = gateway
+        self._live = live
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def Transcribe(self, request: api.TranscribeRequest, context: _Context) -> api.TranscribeResponse:  # noqa: N802
@@ -69,11 +71,23 @@ class TranscriptionServicer(TranscriptionServiceServicer):
                     with self._given_up_after(self._gateway.limits.unread_seconds, context):
                         yield api.TranscribeEventsResponse(event=event)
 
-    async def TranscribeLive(  # type: ignore[override]  # noqa: N802
+    async def TranscribeLive(  # noqa: N802
         self, request_iterator: AsyncIterator[api.TranscribeLiveRequest], context: _Context
-    ) -> NoReturn:
-        """Not part of this release."""
-        raise NotInThisRelease("TranscribeLive is not part of this release; TranscribeUpload takes recordings.")
+    ) -> AsyncIterator[api.TranscribeLiveResponse]:
+        """Speech in while it is spoken, the transcript of each turn out."""
+        rpc = current_rpc()
+        messages = _with_options(request_iterator, context)
+
+        async def hang_up(error: VoxgateError) -> None:
+            with contextlib.suppress(aio.AbortError):
+                await abort(context, error, rpc.request_id)
+
+        seconds_left = _seconds_left(context)
+        events = self._live.run(messages, rpc, surface="grpc", seconds_left=seconds_left, hang_up=hang_up)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                with self._given_up_after(self._live.limits.unread_seconds, context):
+                    yield event
 
     @contextlib.contextmanager
     def _given_up_after(self, seconds: float, context: _Context) -> Iterator[None]:
@@ -99,15 +113,12 @@ class TranscriptionServicer(TranscriptionServiceServicer):
         self, config: TranscriptionConfig, audio: AudioHeader, context: _Context, *, streamed: bool = False
     ) -> Iterator[Call]:
         rpc = current_rpc()
-        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        if options := header_options(headers):
-            options.apply(config)
-        remaining = context.time_remaining()
+        _apply_options(config, context)
         call = self._gateway.open(
             request_id=rpc.request_id,
             caller=rpc.caller,
             audio=audio,
-            seconds_left=None if remaining is None else max(remaining - _DEADLINE_MARGIN, 0),
+            seconds_left=_seconds_left(context),
             streamed=streamed,
             surface="grpc",
             method=rpc.method,
@@ -153,6 +164,26 @@ class TranscriptionServicer(TranscriptionServiceServicer):
             session.end()
             return None
         return session.feed(message)
+
+
+def _apply_options(config: TranscriptionConfig, context: _Context) -> None:
+    headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    if options := header_options(headers):
+        options.apply(config)
+
+
+async def _with_options(
+    messages: AsyncIterator[api.TranscribeLiveRequest], context: _Context
+) -> AsyncIterator[api.TranscribeLiveRequest]:
+    async for message in messages:
+        if message.HasField("start"):
+            _apply_options(message.start.config, context)
+        yield message
+
+
+def _seconds_left(context: _Context) -> float | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else max(remaining - _DEADLINE_MARGIN, 0)
 
 
 async def _farewell(context: _Context, request_id: str, seconds: float) -> None:

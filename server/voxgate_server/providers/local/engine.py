@@ -7,7 +7,7 @@ import msgspec
 
 from voxgate_server.providers.local.endpointing import Stretch
 
-__all__ = ["Engine", "Utterance", "Word"]
+__all__ = ["Engine", "Listener", "Partial", "Utterance", "Word"]
 
 
 class Word(msgspec.Struct):
@@ -37,6 +37,24 @@ class Utterance(msgspec.Struct, omit_defaults=True):
     temperature: float | None = None
 
 
+class Partial(msgspec.Struct):
+    """What was understood so far of a recording that is still arriving."""
+
+    text: str
+    seconds: float
+    """Of how much of it."""
+
+
+class Listener(Protocol):
+    """Understands speech while it arrives, as well as can be done before its end is known. Not safe for threads."""
+
+    def start_recording(self) -> None:
+        """A recording begins: the one before, and what was learnt of it, is forgotten."""
+
+    def hear(self, pcm: bytes) -> str:
+        """Takes the next samples (as those of a stretch) and gives the text of the recording, as it seems by now."""
+
+
 class Engine(Protocol):
     """Recognises one recording at a time, stretch by stretch. It has loaded its model; not safe for threads."""
 
@@ -52,3 +70,6 @@ class Engine(Protocol):
 
     def recognise(self, stretch: Stretch) -> Iterable[Utterance]:
         """What was said in a stretch, in order; nothing where there is no speech."""
+
+    def listener(self) -> Listener | None:
+        """What hears the recordings that are still being spoken, always the same; None where the model cannot."""

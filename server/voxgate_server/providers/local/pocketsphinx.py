@@ -48,7 +48,7 @@ class PocketsphinxProvider(LocalProvider):
             engine="pocketsphinx_engine",
             settings={},
             capabilities=ModelCapabilities(
-                languages=["en"], options=["language", "languages", "timestamp_granularities"]
+                languages=["en"], options=["language", "languages", "timestamp_granularities"], live=True
             ),
             workers=min(processors(), 4) if workers is None else workers,
             max_waiting=max_waiting,

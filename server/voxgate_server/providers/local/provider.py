@@ -37,7 +37,7 @@ from voxgate_server.errors import (
     UnsupportedAudio,
 )
 from voxgate_server.providers.base import Attempt
-from voxgate_server.providers.local.engine import Utterance
+from voxgate_server.providers.local.engine import Partial, Utterance
 from voxgate_server.providers.options import is_translation
 
 __all__ = ["LocalProvider", "missing_packages", "processors"]
@@ -189,10 +189,12 @@ class LocalProvider:
             VoxgateError: What the spool's cursor raised, unchanged.
         """
         options = self.options(attempt)
-        start = Start(self._max_audio_seconds, self._raw_audio(attempt.audio), options=options)
+        raw = self._raw_audio(attempt.audio)
+        partials = self._capabilities.live and attempt.on_partial is not None and _is_plain(raw)
+        start = Start(self._max_audio_seconds, raw, options=options, partials=partials)
         if self._pool.spare < 2:
             # The last free worker is for recordings that are there: slow uploads would otherwise hold up everybody.
-            await self._whole(attempt)
+            start.partials &= not await self._whole(attempt)
         async with self._pool.lease(attempt.deadline) as lease:
             feeder = asyncio.create_task(lease.worker.feed(start, attempt.spool), name="voxgate-local-feed")
             try:
@@ -208,12 +210,22 @@ class LocalProvider:
         """Ends all workers and waits until they are gone."""
         await self._pool.aclose()
 
-    async def _whole(self, attempt: Attempt) -> None:
+    async def _whole(self, attempt: Attempt) -> bool:
+        """Waits until the recording is complete (True) or two workers are free."""
+        whole = asyncio.create_task(attempt.spool.wait_finished())
+        spare = asyncio.create_task(self._pool.wait_spare(2))
         try:
-            async with asyncio.timeout(attempt.deadline - time.monotonic()):
-                await attempt.spool.wait_finished()
-        except TimeoutError:
-            raise ProviderTimeout(f"{self._name}: the recording was not complete in time.") from None
+            left = max(attempt.deadline - time.monotonic(), 0)
+            done, _ = await asyncio.wait((whole, spare), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise ProviderTimeout(f"{self._name}: the recording was not complete in time.")
+            if whole in done:
+                whole.result()
+            return whole in done
+        finally:
+            for task in (whole, spare):
+                task.cancel()
+            await asyncio.gather(whole, spare, return_exceptions=True)
 
     async def _answer(
         self, lease: Lease, feeder: asyncio.Task[None], attempt: Attempt
@@ -231,6 +243,10 @@ class LocalProvider:
                     raise error from None
                 raise
             match kind:
+                case Kind.PARTIAL:
+                    partial = msgspec.json.decode(payload, type=Partial)
+                    if attempt.on_partial is not None:
+                        attempt.on_partial(partial.text, partial.seconds)
                 case Kind.UTTERANCE:
                     text = _add(result, msgspec.json.decode(payload, type=Utterance))
                     yield TranscriptionEvent(delta=TextDelta(delta=text if len(result.segments) == 1 else f" {text}"))
@@ -262,6 +278,11 @@ class LocalProvider:
         if raw.encoding not in _RAW_FORMATS:
             raise InvalidRequest("raw_format.encoding must be set.", param="raw_format")
         return RawAudio(_RAW_FORMATS[raw.encoding], raw.sample_rate_hertz, raw.channel_count or 1)
+
+
+def _is_plain(raw: RawAudio | None) -> bool:
+    """Whether it can be read without a decoder, which reads ahead."""
+    return raw is not None and (raw.format, raw.channels) == ("s16le", 1)
 
 
 def _error_of(feeder: asyncio.Task[None]) -> BaseException | None:

@@ -54,6 +54,9 @@ class SherpaEngine:
             avg_logprob=round(sum(logprobs) / len(logprobs), 4) if logprobs else None,
         )
 
+    def listener(self) -> None:
+        """None: it takes stretches that are over."""
+
 
 def _words(
     tokens: Sequence[str],

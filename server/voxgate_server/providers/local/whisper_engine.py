@@ -54,6 +54,9 @@ class WhisperEngine:
                 temperature=float(segment.temperature or 0.0),
             )
 
+    def listener(self) -> None:
+        """None: it takes stretches that are over."""
+
 
 def _word(word: Any, offset: float, length: float) -> Word:
     start, end = _span(word, offset, length)

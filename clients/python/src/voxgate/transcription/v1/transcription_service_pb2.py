@@ -29,7 +29,7 @@ from voxgate.transcription.v1 import events_pb2 as voxgate_dot_transcription_dot
 from voxgate.transcription.v1 import transcription_pb2 as voxgate_dot_transcription_dot_v1_dot_transcription__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4voxgate/transcription/v1/transcription_service.proto\x12\x18voxgate.transcription.v1\x1a\x1egoogle/protobuf/duration.proto\x1a$voxgate/transcription/v1/audio.proto\x1a%voxgate/transcription/v1/config.proto\x1a%voxgate/transcription/v1/events.proto\x1a,voxgate/transcription/v1/transcription.proto\"\x97\x01\n\x11TranscribeRequest\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioSourceR\x05\x61udio\"c\n\x12TranscribeResponse\x12M\n\rtranscription\x18\x01 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\"\xe3\x01\n\x17TranscribeUploadRequest\x12=\n\x05start\x18\x01 \x01(\x0b\x32%.voxgate.transcription.v1.UploadStartH\x00R\x05start\x12<\n\x05\x63hunk\x18\x02 \x01(\x0b\x32$.voxgate.transcription.v1.AudioChunkH\x00R\x05\x63hunk\x12@\n\x06\x66inish\x18\x03 \x01(\x0b\x32&.voxgate.transcription.v1.AudioTrailerH\x00R\x06\x66inishB\t\n\x07payload\"\x91\x01\n\x0bUploadStart\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioHeaderR\x05\x61udio\"i\n\x18TranscribeUploadResponse\x12M\n\rtranscription\x18\x01 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\"\x9d\x01\n\x17TranscribeEventsRequest\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioSourceR\x05\x61udio\"^\n\x18TranscribeEventsResponse\x12\x42\n\x05\x65vent\x18\x01 \x01(\x0b\x32,.voxgate.transcription.v1.TranscriptionEventR\x05\x65vent\"\xa2\x03\n\x15TranscribeLiveRequest\x12;\n\x05start\x18\x01 \x01(\x0b\x32#.voxgate.transcription.v1.LiveStartH\x00R\x05start\x12<\n\x05\x63hunk\x18\x02 \x01(\x0b\x32$.voxgate.transcription.v1.AudioChunkH\x00R\x05\x63hunk\x12\x42\n\x07silence\x18\x03 \x01(\x0b\x32&.voxgate.transcription.v1.SilenceChunkH\x00R\x07silence\x12?\n\x06\x63ommit\x18\x04 \x01(\x0b\x32%.voxgate.transcription.v1.CommitAudioH\x00R\x06\x63ommit\x12<\n\x05\x63lear\x18\x05 \x01(\x0b\x32$.voxgate.transcription.v1.ClearAudioH\x00R\x05\x63lear\x12@\n\x06\x66inish\x18\x06 \x01(\x0b\x32&.voxgate.transcription.v1.AudioTrailerH\x00R\x06\x66inishB\t\n\x07payload\"\x9a\x03\n\tLiveStart\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioHeaderR\x05\x61udio\x12N\n\x0eturn_detection\x18\x03 \x01(\x0b\x32\'.voxgate.transcription.v1.TurnDetectionR\rturnDetection\x12I\n\nprocessing\x18\x04 \x01(\x0e\x32).voxgate.transcription.v1.AudioProcessingR\nprocessing\x12\'\n\x0finterim_results\x18\x05 \x01(\x08R\x0einterimResults\x12/\n\x11resume_session_id\x18\x06 \x01(\tH\x00R\x0fresumeSessionId\x88\x01\x01\x42\x14\n\x12_resume_session_id\"\xea\x01\n\rTurnDetection\x12\x44\n\nserver_vad\x18\x01 \x01(\x0b\x32#.voxgate.transcription.v1.ServerVadH\x00R\tserverVad\x12J\n\x0csemantic_vad\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.SemanticVadH\x00R\x0bsemanticVad\x12?\n\x06manual\x18\x03 \x01(\x0b\x32%.voxgate.transcription.v1.ManualTurnsH\x00R\x06manualB\x06\n\x04kind\"P\n\x0bSemanticVad\x12\x41\n\teagerness\x18\x01 \x01(\x0e\x32#.voxgate.transcription.v1.EagernessR\teagerness\"\r\n\x0bManualTurns\"/\n\x0cSilenceChunk\x12\x1f\n\x0b\x64uration_ms\x18\x01 \x01(\x05R\ndurationMs\"\r\n\x0b\x43ommitAudio\"\x0c\n\nClearAudio\"\xdf\x06\n\x16TranscribeLiveResponse\x12\x1a\n\x08sequence\x18\x01 \x01(\x05R\x08sequence\x12@\n\x07\x63ursors\x18\x02 \x01(\x0b\x32&.voxgate.transcription.v1.AudioCursorsR\x07\x63ursors\x12S\n\x0fsession_started\x18\x03 \x01(\x0b\x32(.voxgate.transcription.v1.SessionStartedH\x00R\x0esessionStarted\x12P\n\x0espeech_started\x18\x04 \x01(\x0b\x32\'.voxgate.transcription.v1.SpeechStartedH\x00R\rspeechStarted\x12P\n\x0espeech_stopped\x18\x05 \x01(\x0b\x32\'.voxgate.transcription.v1.SpeechStoppedH\x00R\rspeechStopped\x12P\n\x0eturn_committed\x18\x06 \x01(\x0b\x32\'.voxgate.transcription.v1.TurnCommittedH\x00R\rturnCommitted\x12\x41\n\x07partial\x18\x07 \x01(\x0b\x32%.voxgate.transcription.v1.PartialTextH\x00R\x07partial\x12;\n\x05\x64\x65lta\x18\x08 \x01(\x0b\x32#.voxgate.transcription.v1.TurnDeltaH\x00R\x05\x64\x65lta\x12\x41\n\x07segment\x18\t \x01(\x0b\x32%.voxgate.transcription.v1.TurnSegmentH\x00R\x07segment\x12P\n\x0eturn_completed\x18\n \x01(\x0b\x32\'.voxgate.transcription.v1.TurnCompletedH\x00R\rturnCompleted\x12;\n\x04\x64one\x18\x0b \x01(\x0b\x32%.voxgate.transcription.v1.SessionDoneH\x00R\x04\x64one\x12\x41\n\x06notice\x18\x0c \x01(\x0b\x32\'.voxgate.transcription.v1.SessionNoticeH\x00R\x06noticeB\x07\n\x05\x65vent\"^\n\x0c\x41udioCursors\x12\x1a\n\x08received\x18\x01 \x01(\x01R\x08received\x12\x1c\n\tprocessed\x18\x02 \x01(\x01R\tprocessed\x12\x14\n\x05\x66inal\x18\x03 \x01(\x01R\x05\x66inal\"m\n\x0eSessionStarted\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12<\n\x0cmax_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bmaxDuration\"0\n\rSpeechStarted\x12\x1f\n\x0b\x61udio_start\x18\x01 \x01(\x01R\naudioStart\",\n\rSpeechStopped\x12\x1b\n\taudio_end\x18\x01 \x01(\x01R\x08\x61udioEnd\"R\n\rTurnCommitted\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12(\n\x10previous_item_id\x18\x02 \x01(\tR\x0epreviousItemId\"\x87\x01\n\x0bPartialText\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x1a\n\x08revision\x18\x02 \x01(\x05R\x08revision\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12!\n\tstability\x18\x04 \x01(\x01H\x00R\tstability\x88\x01\x01\x42\x0c\n\n_stability\"_\n\tTurnDelta\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x39\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32#.voxgate.transcription.v1.TextDeltaR\x05\x64\x65lta\"k\n\x0bTurnSegment\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x43\n\x07segment\x18\x02 \x01(\x0b\x32).voxgate.transcription.v1.DiarizedSegmentR\x07segment\"w\n\rTurnCompleted\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12M\n\rtranscription\x18\x02 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\"\\\n\x0bSessionDone\x12M\n\rtranscription\x18\x01 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\"\x87\x02\n\rSessionNotice\x12\x44\n\ngoing_away\x18\x01 \x01(\x0b\x32#.voxgate.transcription.v1.GoingAwayH\x00R\tgoingAway\x12Y\n\x11provider_switched\x18\x02 \x01(\x0b\x32*.voxgate.transcription.v1.ProviderSwitchedH\x00R\x10providerSwitched\x12M\n\raudio_dropped\x18\x03 \x01(\x0b\x32&.voxgate.transcription.v1.AudioDroppedH\x00R\x0c\x61udioDroppedB\x06\n\x04kind\"C\n\tGoingAway\x12\x36\n\ttime_left\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08timeLeft\"p\n\x10ProviderSwitched\x12#\n\rfrom_provider\x18\x01 \x01(\tR\x0c\x66romProvider\x12\x1f\n\x0bto_provider\x18\x02 \x01(\tR\ntoProvider\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"6\n\x0c\x41udioDropped\x12\x14\n\x05start\x18\x01 \x01(\x01R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x01R\x03\x65nd*q\n\x0f\x41udioProcessing\x12 \n\x1c\x41UDIO_PROCESSING_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41UDIO_PROCESSING_REALTIME\x10\x01\x12\x1d\n\x19\x41UDIO_PROCESSING_COMPLETE\x10\x02*w\n\tEagerness\x12\x19\n\x15\x45\x41GERNESS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45\x41GERNESS_AUTO\x10\x01\x12\x11\n\rEAGERNESS_LOW\x10\x02\x12\x14\n\x10\x45\x41GERNESS_MEDIUM\x10\x03\x12\x12\n\x0e\x45\x41GERNESS_HIGH\x10\x04\x32\xf2\x03\n\x14TranscriptionService\x12g\n\nTranscribe\x12+.voxgate.transcription.v1.TranscribeRequest\x1a,.voxgate.transcription.v1.TranscribeResponse\x12{\n\x10TranscribeUpload\x12\x31.voxgate.transcription.v1.TranscribeUploadRequest\x1a\x32.voxgate.transcription.v1.TranscribeUploadResponse(\x01\x12{\n\x10TranscribeEvents\x12\x31.voxgate.transcription.v1.TranscribeEventsRequest\x1a\x32.voxgate.transcription.v1.TranscribeEventsResponse0\x01\x12w\n\x0eTranscribeLive\x12/.voxgate.transcription.v1.TranscribeLiveRequest\x1a\x30.voxgate.transcription.v1.TranscribeLiveResponse(\x01\x30\x01\x42t\n\x1c\x64\x65v.voxgate.transcription.v1P\x01ZRgithub.com/voxgate/voxgate/clients/go/gen/voxgate/transcription/v1;transcriptionv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4voxgate/transcription/v1/transcription_service.proto\x12\x18voxgate.transcription.v1\x1a\x1egoogle/protobuf/duration.proto\x1a$voxgate/transcription/v1/audio.proto\x1a%voxgate/transcription/v1/config.proto\x1a%voxgate/transcription/v1/events.proto\x1a,voxgate/transcription/v1/transcription.proto\"\x97\x01\n\x11TranscribeRequest\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioSourceR\x05\x61udio\"c\n\x12TranscribeResponse\x12M\n\rtranscription\x18\x01 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\"\xe3\x01\n\x17TranscribeUploadRequest\x12=\n\x05start\x18\x01 \x01(\x0b\x32%.voxgate.transcription.v1.UploadStartH\x00R\x05start\x12<\n\x05\x63hunk\x18\x02 \x01(\x0b\x32$.voxgate.transcription.v1.AudioChunkH\x00R\x05\x63hunk\x12@\n\x06\x66inish\x18\x03 \x01(\x0b\x32&.voxgate.transcription.v1.AudioTrailerH\x00R\x06\x66inishB\t\n\x07payload\"\x91\x01\n\x0bUploadStart\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioHeaderR\x05\x61udio\"i\n\x18TranscribeUploadResponse\x12M\n\rtranscription\x18\x01 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\"\x9d\x01\n\x17TranscribeEventsRequest\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioSourceR\x05\x61udio\"^\n\x18TranscribeEventsResponse\x12\x42\n\x05\x65vent\x18\x01 \x01(\x0b\x32,.voxgate.transcription.v1.TranscriptionEventR\x05\x65vent\"\xa2\x03\n\x15TranscribeLiveRequest\x12;\n\x05start\x18\x01 \x01(\x0b\x32#.voxgate.transcription.v1.LiveStartH\x00R\x05start\x12<\n\x05\x63hunk\x18\x02 \x01(\x0b\x32$.voxgate.transcription.v1.AudioChunkH\x00R\x05\x63hunk\x12\x42\n\x07silence\x18\x03 \x01(\x0b\x32&.voxgate.transcription.v1.SilenceChunkH\x00R\x07silence\x12?\n\x06\x63ommit\x18\x04 \x01(\x0b\x32%.voxgate.transcription.v1.CommitAudioH\x00R\x06\x63ommit\x12<\n\x05\x63lear\x18\x05 \x01(\x0b\x32$.voxgate.transcription.v1.ClearAudioH\x00R\x05\x63lear\x12@\n\x06\x66inish\x18\x06 \x01(\x0b\x32&.voxgate.transcription.v1.AudioTrailerH\x00R\x06\x66inishB\t\n\x07payload\"\xdc\x03\n\tLiveStart\x12\x45\n\x06\x63onfig\x18\x01 \x01(\x0b\x32-.voxgate.transcription.v1.TranscriptionConfigR\x06\x63onfig\x12;\n\x05\x61udio\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.AudioHeaderR\x05\x61udio\x12N\n\x0eturn_detection\x18\x03 \x01(\x0b\x32\'.voxgate.transcription.v1.TurnDetectionR\rturnDetection\x12I\n\nprocessing\x18\x04 \x01(\x0e\x32).voxgate.transcription.v1.AudioProcessingR\nprocessing\x12\'\n\x0finterim_results\x18\x05 \x01(\x08R\x0einterimResults\x12/\n\x11resume_session_id\x18\x06 \x01(\tH\x00R\x0fresumeSessionId\x88\x01\x01\x12,\n\x0fresume_sequence\x18\x07 \x01(\x05H\x01R\x0eresumeSequence\x88\x01\x01\x42\x14\n\x12_resume_session_idB\x12\n\x10_resume_sequence\"\xea\x01\n\rTurnDetection\x12\x44\n\nserver_vad\x18\x01 \x01(\x0b\x32#.voxgate.transcription.v1.ServerVadH\x00R\tserverVad\x12J\n\x0csemantic_vad\x18\x02 \x01(\x0b\x32%.voxgate.transcription.v1.SemanticVadH\x00R\x0bsemanticVad\x12?\n\x06manual\x18\x03 \x01(\x0b\x32%.voxgate.transcription.v1.ManualTurnsH\x00R\x06manualB\x06\n\x04kind\"P\n\x0bSemanticVad\x12\x41\n\teagerness\x18\x01 \x01(\x0e\x32#.voxgate.transcription.v1.EagernessR\teagerness\"\r\n\x0bManualTurns\"/\n\x0cSilenceChunk\x12\x1f\n\x0b\x64uration_ms\x18\x01 \x01(\x05R\ndurationMs\"\r\n\x0b\x43ommitAudio\"\x0c\n\nClearAudio\"\xdf\x06\n\x16TranscribeLiveResponse\x12\x1a\n\x08sequence\x18\x01 \x01(\x05R\x08sequence\x12@\n\x07\x63ursors\x18\x02 \x01(\x0b\x32&.voxgate.transcription.v1.AudioCursorsR\x07\x63ursors\x12S\n\x0fsession_started\x18\x03 \x01(\x0b\x32(.voxgate.transcription.v1.SessionStartedH\x00R\x0esessionStarted\x12P\n\x0espeech_started\x18\x04 \x01(\x0b\x32\'.voxgate.transcription.v1.SpeechStartedH\x00R\rspeechStarted\x12P\n\x0espeech_stopped\x18\x05 \x01(\x0b\x32\'.voxgate.transcription.v1.SpeechStoppedH\x00R\rspeechStopped\x12P\n\x0eturn_committed\x18\x06 \x01(\x0b\x32\'.voxgate.transcription.v1.TurnCommittedH\x00R\rturnCommitted\x12\x41\n\x07partial\x18\x07 \x01(\x0b\x32%.voxgate.transcription.v1.PartialTextH\x00R\x07partial\x12;\n\x05\x64\x65lta\x18\x08 \x01(\x0b\x32#.voxgate.transcription.v1.TurnDeltaH\x00R\x05\x64\x65lta\x12\x41\n\x07segment\x18\t \x01(\x0b\x32%.voxgate.transcription.v1.TurnSegmentH\x00R\x07segment\x12P\n\x0eturn_completed\x18\n \x01(\x0b\x32\'.voxgate.transcription.v1.TurnCompletedH\x00R\rturnCompleted\x12;\n\x04\x64one\x18\x0b \x01(\x0b\x32%.voxgate.transcription.v1.SessionDoneH\x00R\x04\x64one\x12\x41\n\x06notice\x18\x0c \x01(\x0b\x32\'.voxgate.transcription.v1.SessionNoticeH\x00R\x06noticeB\x07\n\x05\x65vent\"^\n\x0c\x41udioCursors\x12\x1a\n\x08received\x18\x01 \x01(\x01R\x08received\x12\x1c\n\tprocessed\x18\x02 \x01(\x01R\tprocessed\x12\x14\n\x05\x66inal\x18\x03 \x01(\x01R\x05\x66inal\"m\n\x0eSessionStarted\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12<\n\x0cmax_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0bmaxDuration\"0\n\rSpeechStarted\x12\x1f\n\x0b\x61udio_start\x18\x01 \x01(\x01R\naudioStart\",\n\rSpeechStopped\x12\x1b\n\taudio_end\x18\x01 \x01(\x01R\x08\x61udioEnd\"R\n\rTurnCommitted\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12(\n\x10previous_item_id\x18\x02 \x01(\tR\x0epreviousItemId\"\x87\x01\n\x0bPartialText\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x1a\n\x08revision\x18\x02 \x01(\x05R\x08revision\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\x12!\n\tstability\x18\x04 \x01(\x01H\x00R\tstability\x88\x01\x01\x42\x0c\n\n_stability\"_\n\tTurnDelta\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x39\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32#.voxgate.transcription.v1.TextDeltaR\x05\x64\x65lta\"k\n\x0bTurnSegment\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12\x43\n\x07segment\x18\x02 \x01(\x0b\x32).voxgate.transcription.v1.DiarizedSegmentR\x07segment\"\xb2\x01\n\rTurnCompleted\x12\x17\n\x07item_id\x18\x01 \x01(\tR\x06itemId\x12M\n\rtranscription\x18\x02 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\x12\x39\n\x05\x65rror\x18\x03 \x01(\x0b\x32#.voxgate.transcription.v1.TurnErrorR\x05\x65rror\"=\n\tTurnError\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\\\n\x0bSessionDone\x12M\n\rtranscription\x18\x01 \x01(\x0b\x32\'.voxgate.transcription.v1.TranscriptionR\rtranscription\"\x87\x02\n\rSessionNotice\x12\x44\n\ngoing_away\x18\x01 \x01(\x0b\x32#.voxgate.transcription.v1.GoingAwayH\x00R\tgoingAway\x12Y\n\x11provider_switched\x18\x02 \x01(\x0b\x32*.voxgate.transcription.v1.ProviderSwitchedH\x00R\x10providerSwitched\x12M\n\raudio_dropped\x18\x03 \x01(\x0b\x32&.voxgate.transcription.v1.AudioDroppedH\x00R\x0c\x61udioDroppedB\x06\n\x04kind\"C\n\tGoingAway\x12\x36\n\ttime_left\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08timeLeft\"p\n\x10ProviderSwitched\x12#\n\rfrom_provider\x18\x01 \x01(\tR\x0c\x66romProvider\x12\x1f\n\x0bto_provider\x18\x02 \x01(\tR\ntoProvider\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"6\n\x0c\x41udioDropped\x12\x14\n\x05start\x18\x01 \x01(\x01R\x05start\x12\x10\n\x03\x65nd\x18\x02 \x01(\x01R\x03\x65nd*q\n\x0f\x41udioProcessing\x12 \n\x1c\x41UDIO_PROCESSING_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41UDIO_PROCESSING_REALTIME\x10\x01\x12\x1d\n\x19\x41UDIO_PROCESSING_COMPLETE\x10\x02*w\n\tEagerness\x12\x19\n\x15\x45\x41GERNESS_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45\x41GERNESS_AUTO\x10\x01\x12\x11\n\rEAGERNESS_LOW\x10\x02\x12\x14\n\x10\x45\x41GERNESS_MEDIUM\x10\x03\x12\x12\n\x0e\x45\x41GERNESS_HIGH\x10\x04\x32\xf2\x03\n\x14TranscriptionService\x12g\n\nTranscribe\x12+.voxgate.transcription.v1.TranscribeRequest\x1a,.voxgate.transcription.v1.TranscribeResponse\x12{\n\x10TranscribeUpload\x12\x31.voxgate.transcription.v1.TranscribeUploadRequest\x1a\x32.voxgate.transcription.v1.TranscribeUploadResponse(\x01\x12{\n\x10TranscribeEvents\x12\x31.voxgate.transcription.v1.TranscribeEventsRequest\x1a\x32.voxgate.transcription.v1.TranscribeEventsResponse0\x01\x12w\n\x0eTranscribeLive\x12/.voxgate.transcription.v1.TranscribeLiveRequest\x1a\x30.voxgate.transcription.v1.TranscribeLiveResponse(\x01\x30\x01\x42t\n\x1c\x64\x65v.voxgate.transcription.v1P\x01ZRgithub.com/voxgate/voxgate/clients/go/gen/voxgate/transcription/v1;transcriptionv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'voxgate.transcription.v1.tr
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\034dev.voxgate.transcription.v1P\001ZRgithub.com/voxgate/voxgate/clients/go/gen/voxgate/transcription/v1;transcriptionv1'
-  _globals['_AUDIOPROCESSING']._serialized_start=4835
-  _globals['_AUDIOPROCESSING']._serialized_end=4948
-  _globals['_EAGERNESS']._serialized_start=4950
-  _globals['_EAGERNESS']._serialized_end=5069
+  _globals['_AUDIOPROCESSING']._serialized_start=5024
+  _globals['_AUDIOPROCESSING']._serialized_end=5137
+  _globals['_EAGERNESS']._serialized_start=5139
+  _globals['_EAGERNESS']._serialized_end=5258
   _globals['_TRANSCRIBEREQUEST']._serialized_start=277
   _globals['_TRANSCRIBEREQUEST']._serialized_end=428
   _globals['_TRANSCRIBERESPONSE']._serialized_start=430
@@ -58,49 +58,51 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSCRIBELIVEREQUEST']._serialized_start=1273
   _globals['_TRANSCRIBELIVEREQUEST']._serialized_end=1691
   _globals['_LIVESTART']._serialized_start=1694
-  _globals['_LIVESTART']._serialized_end=2104
-  _globals['_TURNDETECTION']._serialized_start=2107
-  _globals['_TURNDETECTION']._serialized_end=2341
-  _globals['_SEMANTICVAD']._serialized_start=2343
-  _globals['_SEMANTICVAD']._serialized_end=2423
-  _globals['_MANUALTURNS']._serialized_start=2425
-  _globals['_MANUALTURNS']._serialized_end=2438
-  _globals['_SILENCECHUNK']._serialized_start=2440
-  _globals['_SILENCECHUNK']._serialized_end=2487
-  _globals['_COMMITAUDIO']._serialized_start=2489
-  _globals['_COMMITAUDIO']._serialized_end=2502
-  _globals['_CLEARAUDIO']._serialized_start=2504
-  _globals['_CLEARAUDIO']._serialized_end=2516
-  _globals['_TRANSCRIBELIVERESPONSE']._serialized_start=2519
-  _globals['_TRANSCRIBELIVERESPONSE']._serialized_end=3382
-  _globals['_AUDIOCURSORS']._serialized_start=3384
-  _globals['_AUDIOCURSORS']._serialized_end=3478
-  _globals['_SESSIONSTARTED']._serialized_start=3480
-  _globals['_SESSIONSTARTED']._serialized_end=3589
-  _globals['_SPEECHSTARTED']._serialized_start=3591
-  _globals['_SPEECHSTARTED']._serialized_end=3639
-  _globals['_SPEECHSTOPPED']._serialized_start=3641
-  _globals['_SPEECHSTOPPED']._serialized_end=3685
-  _globals['_TURNCOMMITTED']._serialized_start=3687
-  _globals['_TURNCOMMITTED']._serialized_end=3769
-  _globals['_PARTIALTEXT']._serialized_start=3772
-  _globals['_PARTIALTEXT']._serialized_end=3907
-  _globals['_TURNDELTA']._serialized_start=3909
-  _globals['_TURNDELTA']._serialized_end=4004
-  _globals['_TURNSEGMENT']._serialized_start=4006
-  _globals['_TURNSEGMENT']._serialized_end=4113
-  _globals['_TURNCOMPLETED']._serialized_start=4115
-  _globals['_TURNCOMPLETED']._serialized_end=4234
-  _globals['_SESSIONDONE']._serialized_start=4236
-  _globals['_SESSIONDONE']._serialized_end=4328
-  _globals['_SESSIONNOTICE']._serialized_start=4331
-  _globals['_SESSIONNOTICE']._serialized_end=4594
-  _globals['_GOINGAWAY']._serialized_start=4596
-  _globals['_GOINGAWAY']._serialized_end=4663
-  _globals['_PROVIDERSWITCHED']._serialized_start=4665
-  _globals['_PROVIDERSWITCHED']._serialized_end=4777
-  _globals['_AUDIODROPPED']._serialized_start=4779
-  _globals['_AUDIODROPPED']._serialized_end=4833
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=5072
-  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=5570
+  _globals['_LIVESTART']._serialized_end=2170
+  _globals['_TURNDETECTION']._serialized_start=2173
+  _globals['_TURNDETECTION']._serialized_end=2407
+  _globals['_SEMANTICVAD']._serialized_start=2409
+  _globals['_SEMANTICVAD']._serialized_end=2489
+  _globals['_MANUALTURNS']._serialized_start=2491
+  _globals['_MANUALTURNS']._serialized_end=2504
+  _globals['_SILENCECHUNK']._serialized_start=2506
+  _globals['_SILENCECHUNK']._serialized_end=2553
+  _globals['_COMMITAUDIO']._serialized_start=2555
+  _globals['_COMMITAUDIO']._serialized_end=2568
+  _globals['_CLEARAUDIO']._serialized_start=2570
+  _globals['_CLEARAUDIO']._serialized_end=2582
+  _globals['_TRANSCRIBELIVERESPONSE']._serialized_start=2585
+  _globals['_TRANSCRIBELIVERESPONSE']._serialized_end=3448
+  _globals['_AUDIOCURSORS']._serialized_start=3450
+  _globals['_AUDIOCURSORS']._serialized_end=3544
+  _globals['_SESSIONSTARTED']._serialized_start=3546
+  _globals['_SESSIONSTARTED']._serialized_end=3655
+  _globals['_SPEECHSTARTED']._serialized_start=3657
+  _globals['_SPEECHSTARTED']._serialized_end=3705
+  _globals['_SPEECHSTOPPED']._serialized_start=3707
+  _globals['_SPEECHSTOPPED']._serialized_end=3751
+  _globals['_TURNCOMMITTED']._serialized_start=3753
+  _globals['_TURNCOMMITTED']._serialized_end=3835
+  _globals['_PARTIALTEXT']._serialized_start=3838
+  _globals['_PARTIALTEXT']._serialized_end=3973
+  _globals['_TURNDELTA']._serialized_start=3975
+  _globals['_TURNDELTA']._serialized_end=4070
+  _globals['_TURNSEGMENT']._serialized_start=4072
+  _globals['_TURNSEGMENT']._serialized_end=4179
+  _globals['_TURNCOMPLETED']._serialized_start=4182
+  _globals['_TURNCOMPLETED']._serialized_end=4360
+  _globals['_TURNERROR']._serialized_start=4362
+  _globals['_TURNERROR']._serialized_end=4423
+  _globals['_SESSIONDONE']._serialized_start=4425
+  _globals['_SESSIONDONE']._serialized_end=4517
+  _globals['_SESSIONNOTICE']._serialized_start=4520
+  _globals['_SESSIONNOTICE']._serialized_end=4783
+  _globals['_GOINGAWAY']._serialized_start=4785
+  _globals['_GOINGAWAY']._serialized_end=4852
+  _globals['_PROVIDERSWITCHED']._serialized_start=4854
+  _globals['_PROVIDERSWITCHED']._serialized_end=4966
+  _globals['_AUDIODROPPED']._serialized_start=4968
+  _globals['_AUDIODROPPED']._serialized_end=5022
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_start=5261
+  _globals['_TRANSCRIPTIONSERVICE']._serialized_end=5759
 # @@protoc_insertion_point(module_scope)

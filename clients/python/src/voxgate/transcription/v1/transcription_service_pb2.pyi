@@ -328,12 +328,20 @@ class LiveStart(message.Message):
     PROCESSING_FIELD_NUMBER: builtins.int
     INTERIM_RESULTS_FIELD_NUMBER: builtins.int
     RESUME_SESSION_ID_FIELD_NUMBER: builtins.int
+    RESUME_SEQUENCE_FIELD_NUMBER: builtins.int
     processing: AudioProcessing.ValueType
     """When recognition begins. UNSPECIFIED means while the audio arrives."""
     interim_results: builtins.bool
     """Send `partial` events while a turn is spoken."""
     resume_session_id: builtins.str
-    """Continue a session that was cut off. Absent means a new session."""
+    """Continue a session that was cut off, with the same options, from `cursors.received` of its `session_started` on.
+    Meanwhile nothing is recognised and nothing is lost. Possible for as long as the operator allows, by default 30
+    seconds; afterwards NOT_FOUND. Absent means a new session.
+    """
+    resume_sequence: builtins.int
+    """Number of the first event to be sent again when resuming, that is, the one after the last that was received.
+    Absent means that none is.
+    """
     @builtins.property
     def config(self) -> config_pb2.TranscriptionConfig:
         """The options. Required."""
@@ -346,7 +354,7 @@ class LiveStart(message.Message):
 
     @builtins.property
     def turn_detection(self) -> TurnDetection:
-        """How turns are found. Absent means server_vad with its defaults."""
+        """How turns are found. Absent means server_vad with its defaults; its silence_duration_ms is 500 here."""
 
     def __init__(
         self,
@@ -357,13 +365,19 @@ class LiveStart(message.Message):
         processing: AudioProcessing.ValueType = ...,
         interim_results: builtins.bool = ...,
         resume_session_id: builtins.str | None = ...,
+        resume_sequence: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_resume_session_id", b"_resume_session_id", "audio", b"audio", "config", b"config", "resume_session_id", b"resume_session_id", "turn_detection", b"turn_detection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_resume_sequence", b"_resume_sequence", "_resume_session_id", b"_resume_session_id", "audio", b"audio", "config", b"config", "resume_sequence", b"resume_sequence", "resume_session_id", b"resume_session_id", "turn_detection", b"turn_detection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_resume_session_id", b"_resume_session_id", "audio", b"audio", "config", b"config", "interim_results", b"interim_results", "processing", b"processing", "resume_session_id", b"resume_session_id", "turn_detection", b"turn_detection"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_resume_sequence", b"_resume_sequence", "_resume_session_id", b"_resume_session_id", "audio", b"audio", "config", b"config", "interim_results", b"interim_results", "processing", b"processing", "resume_sequence", b"resume_sequence", "resume_session_id", b"resume_session_id", "turn_detection", b"turn_detection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__resume_sequence: _TypeAlias = typing.Literal["resume_sequence"]  # noqa: Y015
+    _WhichOneofArgType__resume_sequence: _TypeAlias = typing.Literal["_resume_sequence", b"_resume_sequence"]  # noqa: Y015
     _WhichOneofReturnType__resume_session_id: _TypeAlias = typing.Literal["resume_session_id"]  # noqa: Y015
     _WhichOneofArgType__resume_session_id: _TypeAlias = typing.Literal["_resume_session_id", b"_resume_session_id"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resume_sequence) -> _WhichOneofReturnType__resume_sequence | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resume_session_id) -> _WhichOneofReturnType__resume_session_id | None: ...
 
 @typing.final
@@ -506,7 +520,9 @@ class TranscribeLiveResponse(message.Message):
     DONE_FIELD_NUMBER: builtins.int
     NOTICE_FIELD_NUMBER: builtins.int
     sequence: builtins.int
-    """Number of the event in its session, from 0, without gaps."""
+    """Number of the event in its session, from 0, without gaps. The `session_started` of a session that is resumed has
+    the number of the event that follows it.
+    """
     @builtins.property
     def cursors(self) -> AudioCursors:
         """How far the session has come."""
@@ -729,7 +745,9 @@ class PartialText(message.Message):
 
 @typing.final
 class TurnDelta(message.Message):
-    """TurnDelta is text of a committed turn."""
+    """TurnDelta is text of a committed turn. A `provider_switched` notice voids the deltas of the turn that is not complete
+    yet; `turn_completed` always has the whole text.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -787,21 +805,51 @@ class TurnCompleted(message.Message):
 
     ITEM_ID_FIELD_NUMBER: builtins.int
     TRANSCRIPTION_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Id of the turn."""
     @builtins.property
     def transcription(self) -> transcription_pb2.Transcription:
-        """The transcript of the turn, with times since the start of the session."""
+        """The transcript of the turn, with times since the start of the session. Without text when there is an error."""
+
+    @builtins.property
+    def error(self) -> TurnError:
+        """Why the turn could not be recognised. Absent when it was."""
 
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         transcription: transcription_pb2.Transcription | None = ...,
+        error: TurnError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["transcription", b"transcription"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["error", b"error", "transcription", b"transcription"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["item_id", b"item_id", "transcription", b"transcription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["error", b"error", "item_id", b"item_id", "transcription", b"transcription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class TurnError(message.Message):
+    """TurnError says why a turn could not be recognised."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """As in ErrorReason without its prefix."""
+    message: builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

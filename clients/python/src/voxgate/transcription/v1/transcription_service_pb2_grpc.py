@@ -92,7 +92,11 @@ class TranscriptionServiceServicer(object):
     def TranscribeLive(self, request_iterator, context):
         """TranscribeLive transcribes while somebody speaks: `start` exactly once and first, then any order of `chunk`,
         `silence`, `commit` and `clear`, then `finish`. The first answer is `session_started`, before any audio.
-        Not part of this release: answers UNIMPLEMENTED with reason NOT_IMPLEMENTED.
+        Each turn is `turn_committed`, then any number of `delta` and `segment`, then `turn_completed` exactly once, and
+        turns are completed in the order in which they were committed. Audio that comes faster than it can be recognised
+        is held back by flow control. To close the sending side without `finish` ends the session all the same, but is
+        not checked. A turn that could not be recognised is completed with its `error` and does not end the session;
+        three of them in a row do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

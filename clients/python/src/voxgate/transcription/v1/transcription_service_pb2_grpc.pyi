@@ -51,7 +51,11 @@ class TranscriptionServiceStub:
     TranscribeLive: _grpc.StreamStreamMultiCallable[_transcription_service_pb2.TranscribeLiveRequest, _transcription_service_pb2.TranscribeLiveResponse]
     """TranscribeLive transcribes while somebody speaks: `start` exactly once and first, then any order of `chunk`,
     `silence`, `commit` and `clear`, then `finish`. The first answer is `session_started`, before any audio.
-    Not part of this release: answers UNIMPLEMENTED with reason NOT_IMPLEMENTED.
+    Each turn is `turn_committed`, then any number of `delta` and `segment`, then `turn_completed` exactly once, and
+    turns are completed in the order in which they were committed. Audio that comes faster than it can be recognised
+    is held back by flow control. To close the sending side without `finish` ends the session all the same, but is
+    not checked. A turn that could not be recognised is completed with its `error` and does not end the session;
+    three of them in a row do.
     """
 
 @_typing.type_check_only
@@ -77,7 +81,11 @@ class TranscriptionServiceAsyncStub(TranscriptionServiceStub):
     TranscribeLive: _aio.StreamStreamMultiCallable[_transcription_service_pb2.TranscribeLiveRequest, _transcription_service_pb2.TranscribeLiveResponse]  # type: ignore[assignment]
     """TranscribeLive transcribes while somebody speaks: `start` exactly once and first, then any order of `chunk`,
     `silence`, `commit` and `clear`, then `finish`. The first answer is `session_started`, before any audio.
-    Not part of this release: answers UNIMPLEMENTED with reason NOT_IMPLEMENTED.
+    Each turn is `turn_committed`, then any number of `delta` and `segment`, then `turn_completed` exactly once, and
+    turns are completed in the order in which they were committed. Audio that comes faster than it can be recognised
+    is held back by flow control. To close the sending side without `finish` ends the session all the same, but is
+    not checked. A turn that could not be recognised is completed with its `error` and does not end the session;
+    three of them in a row do.
     """
 
 class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -124,7 +132,11 @@ class TranscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_transcription_service_pb2.TranscribeLiveResponse], _abc.AsyncIterator[_transcription_service_pb2.TranscribeLiveResponse]]:
         """TranscribeLive transcribes while somebody speaks: `start` exactly once and first, then any order of `chunk`,
         `silence`, `commit` and `clear`, then `finish`. The first answer is `session_started`, before any audio.
-        Not part of this release: answers UNIMPLEMENTED with reason NOT_IMPLEMENTED.
+        Each turn is `turn_committed`, then any number of `delta` and `segment`, then `turn_completed` exactly once, and
+        turns are completed in the order in which they were committed. Audio that comes faster than it can be recognised
+        is held back by flow control. To close the sending side without `finish` ends the session all the same, but is
+        not checked. A turn that could not be recognised is completed with its `error` and does not end the session;
+        three of them in a row do.
         """
 
 def add_TranscriptionServiceServicer_to_server(servicer: TranscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
