@@ -2,12 +2,15 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import structlog
+from voxgate_server import gateway
 
 from tests.faults.calling import DOORS, GUARD, Ask
 from tests.providers.chaos_proxy import ChaosProxy
@@ -109,3 +112,16 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 def _of_grpc(task: asyncio.Task[object]) -> bool:
     """grpc's own poller lives as long as the loop."""
     return "grpc" in repr(task.get_coro())
+
+
+@pytest.fixture
+def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How calls ended, by their lines in the log."""
+    seen: list[str] = []
+
+    def note(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Any:
+        seen.append(event["outcome"])
+        raise structlog.DropEvent
+
+    monkeypatch.setattr(gateway, "_log", structlog.wrap_logger(None, processors=[note]))
+    return seen
