@@ -123,5 +123,7 @@ def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(event["outcome"])
         raise structlog.DropEvent
 
-    monkeypatch.setattr(gateway, "_log", structlog.wrap_logger(None, processors=[note]))
+    # At every level, whatever a command that ran in this process before has configured.
+    every = structlog.make_filtering_bound_logger(0)
+    monkeypatch.setattr(gateway, "_log", structlog.wrap_logger(None, processors=[note], wrapper_class=every))
     return seen
