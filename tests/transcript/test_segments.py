@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from voxgate.transcription.v1 import config_pb2 as pb
 from voxgate.transcription.v1.transcription_pb2 import Transcription, TranscriptionSegment, TranscriptionWord
 from voxgate_server.transcript.render import render
-from voxgate_server.transcript.segments import segments_from_words, text_from_segments
-from voxgate_server.transcript.words import align
+from voxgate_server.transcript.segments import segments_from_words
+from voxgate_server.transcript.words import align, joined
 
 
 def words(*texts: str, start: float = 0.0, step: float = 0.5) -> list[TranscriptionWord]:
@@ -87,15 +87,6 @@ def test_alignment_is_exact_or_none(text: str, spoken: list[str], pieces: list[s
     assert (aligned and [piece.text for piece in aligned]) == pieces
 
 
-def test_text_from_segments() -> None:
-    def text(*texts: str) -> str:
-        return text_from_segments([TranscriptionSegment(text=text) for text in texts])
-
-    assert text(" Hello.", " ", " World. ") == "Hello. World."
-    assert text("\u4f60\u597d\u3002", "\u4e16\u754c") == "\u4f60\u597d\u3002\u4e16\u754c"
-    assert text() == ""
-
-
 def test_documents_of_every_format() -> None:
     transcription = Transcription(text="Hi.", segments=[{"text": "Hi.", "start": 1, "end": 2.5}])
     documents = {
@@ -106,3 +97,9 @@ def test_documents_of_every_format() -> None:
     for response_format in pb.ResponseFormat.values():
         rendered = render(transcription, response_format)
         assert (rendered and (rendered.media_type, rendered.body)) == documents.get(response_format)
+
+
+def test_texts_are_joined_as_their_script_is() -> None:
+    assert joined([" Hello.", " ", " World. "]) == "Hello. World."
+    assert joined(["\u4f60\u597d\u3002", "\u4e16\u754c"]) == "\u4f60\u597d\u3002\u4e16\u754c"
+    assert joined([]) == ""

@@ -46,10 +46,6 @@ class SessionTranscript:
             self._items[stream_item] = f"item_{self._turns:04d}"
         return self._items[stream_item]
 
-    def next_stream(self) -> None:
-        """Another stream follows; its ids have nothing to do with those before."""
-        self._items.clear()
-
     def place(self, event: TranscribeLiveResponse, offset: float) -> None:
         """Gives an event of a stream the ids and times it has in the session.
 

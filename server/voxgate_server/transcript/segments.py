@@ -1,12 +1,12 @@
-"""Segments made of words, and text made of segments, for providers that give only one of them."""
+"""Segments made of words, and what each speaker said, for providers that give words only."""
 
 from collections.abc import Iterable, Iterator
 
 from voxgate.transcription.v1.transcription_pb2 import DiarizedSegment, TranscriptionSegment, TranscriptionWord
 
-from voxgate_server.transcript.words import group, joined, timed_text
+from voxgate_server.transcript.words import group, timed_text
 
-__all__ = ["segments_from_words", "speakers_from_words", "text_from_segments"]
+__all__ = ["segments_from_words", "speakers_from_words"]
 
 _MAX_SECONDS = 30.0
 """The window of Whisper, hence the longest segment its users know."""
@@ -53,8 +53,3 @@ def _stretches(words: Iterable[TranscriptionWord], text: str) -> Iterator[tuple[
         start = pieces[0].start
         said = "".join(piece.text for piece in pieces).strip()
         yield pieces[0].speaker, start, max(start, pieces[-1].end), said
-
-
-def text_from_segments(segments: Iterable[TranscriptionSegment]) -> str:
-    """The text of all segments, with a space between them where the script has spaces."""
-    return joined(segment.text for segment in segments)
